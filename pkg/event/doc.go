@@ -1,0 +1,12 @@
+// Package event is Handover's public contract: the two events, their subjects, and how they are written and read.
+//
+// Events are CloudEvents 1.0. They are read in structured mode (Content-Type application/cloudevents+json, or no
+// Content-Type at all) and in binary mode (headers ce-*); they are written in structured mode.
+//
+// Invariant: what Decode accepts satisfies the JSON Schema in schemas/, and what Encode writes can be decoded to an
+// equal value. Two events are the same event when tenant, source and id are equal (see [AccountRoleChanged.Digest]); the
+// same event with another content (see [AccountRoleChanged.Content]) is a mistake of its publisher.
+//
+// It fails with an [*Invalid], which carries one of the Reason constants, the field and the remedy. It does no I/O and
+// reads no clock.
+package event
