@@ -107,6 +107,14 @@ func (h History) Assignee(t Task) (string, []Change) {
 	return assignee, moved
 }
 
+// Last is the latest change, or false when there is none.
+func (h History) Last() (Change, bool) {
+	if len(h.changes) == 0 {
+		return Change{}, false
+	}
+	return h.changes[len(h.changes)-1], true
+}
+
 func (h History) since(t time.Time) []Change {
 	i, _ := slices.BinarySearchFunc(h.changes, t, func(c Change, t time.Time) int {
 		if c.OccurredAt.Before(t) {
@@ -123,15 +131,11 @@ func (c Change) moves(t Task, assignee string) bool {
 		(c.Role == "" || t.Role == "" || c.Role == t.Role)
 }
 
-// Corrects tells whether the moves told before no longer stand: whether before is not the beginning of now.
-func Corrects(before, now []Change) bool {
-	if len(before) > len(now) {
-		return true
+// Corrects tells whether a move from the present assignee revises an earlier one: whether, by what is known now, the
+// task should never have been with them. Moved is what [History.Assignee] returned.
+func Corrects(present string, t Task, moved []Change) bool {
+	if present == t.Base {
+		return false
 	}
-	for i := range before {
-		if before[i].Compare(now[i]) != 0 {
-			return true
-		}
-	}
-	return false
+	return !slices.ContainsFunc(moved, func(c Change) bool { return c.To == present })
 }

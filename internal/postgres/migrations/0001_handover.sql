@@ -157,9 +157,8 @@ CREATE TABLE open_tasks (
 ) WITH (fillfactor = 70);
 
 -- One row per account, cause, previous and new assignee, and transaction.
-CREATE SEQUENCE move_key INCREMENT 1024;
 CREATE TABLE moves (
-    key        bigint PRIMARY KEY,
+    key        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant_id  text COLLATE "C" NOT NULL,
     account_id text COLLATE "C" NOT NULL,
     change_key bigint, -- the role change behind it; NULL when somebody chose the assignee

@@ -1,0 +1,123 @@
+package journal
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"handover.io/pkg/event"
+)
+
+// Entry is a message that a transaction wants published.
+type Entry struct {
+	Stream string
+	event.Message
+	Key int64 // of the row, set by Append; 0 when the message was in the outbox already
+}
+
+const appendEntries = `
+INSERT INTO outbox (message_id, tenant_id, stream, subject, header, body)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::bytea[])
+ON CONFLICT (message_id) DO NOTHING
+RETURNING key, message_id`
+
+// Append puts the entries into the outbox, in order, as part of tx, and sets their keys. A message id that is there
+// already is left as it is. Offer what it returned to a [Relay] after the commit.
+func Append(ctx context.Context, tx pgx.Tx, entries []Entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	n := len(entries)
+	ids, tenants, streams, subjects := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	headers, bodies := make([]*string, n), make([][]byte, n)
+	at := make(map[string]int, n)
+	for i, e := range entries {
+		ids[i], tenants[i], streams[i], subjects[i], bodies[i] = e.ID, event.TenantOf(e.Subject), e.Stream, e.Subject, e.Body
+		at[e.ID] = i
+		if !structured(e.Header) {
+			b, err := json.Marshal(e.Header)
+			if err != nil {
+				return fmt.Errorf("outbox: header of %s: %w", e.ID, err)
+			}
+			s := string(b)
+			headers[i] = &s
+		}
+	}
+	rows, err := tx.Query(ctx, appendEntries, ids, tenants, streams, subjects, headers, bodies)
+	if err != nil {
+		return fmt.Errorf("outbox: append: %w", err)
+	}
+	var key int64
+	var id string
+	if _, err := pgx.ForEachRow(rows, []any{&key, &id}, func() error {
+		entries[at[id]].Key = key
+		return nil
+	}); err != nil {
+		return fmt.Errorf("outbox: append: %w", err)
+	}
+	return nil
+}
+
+const structuredContentType = "application/cloudevents+json"
+
+func structured(h map[string][]string) bool {
+	return len(h) == 1 && len(h["Content-Type"]) == 1 && h["Content-Type"][0] == structuredContentType
+}
+
+type outboxRow struct {
+	Key       int64
+	MessageID string
+	Stream    string
+	Subject   string
+	Header    map[string][]string
+	Body      []byte
+}
+
+func (r outboxRow) entry() Entry {
+	if r.Header == nil {
+		r.Header = map[string][]string{"Content-Type": {structuredContentType}}
+	}
+	return Entry{Key: r.Key, Stream: r.Stream, Message: event.Message{ID: r.MessageID, Subject: r.Subject, Header: r.Header, Body: r.Body}}
+}
+
+type execer interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}
+
+const markPublished = `
+UPDATE outbox o SET published_at = clock_timestamp(), stream_created = p.created, stream_sequence = p.sequence
+FROM unnest($1::bigint[], $2::timestamptz[], $3::bigint[]) AS p(key, created, sequence)
+WHERE o.key = p.key AND o.published_at IS NULL`
+
+// mark records where the entries stand that the broker has acknowledged.
+func mark(ctx context.Context, db execer, entries []Entry, stored []event.Stored) error {
+	keys, created, sequences := make([]int64, 0, len(entries)), make([]time.Time, 0, len(entries)), make([]int64, 0, len(entries))
+	for i, s := range stored {
+		if s.Sequence > 0 {
+			keys, created, sequences = append(keys, entries[i].Key), append(created, s.Created), append(sequences, int64(s.Sequence))
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	_, err := db.Exec(ctx, markPublished, keys, created, sequences)
+	return err
+}
+
+// Backlog is how much the outbox still owes.
+type Backlog struct {
+	Unpublished int64
+	OldestAt    *time.Time
+}
+
+// Owed counts what is unpublished.
+func Owed(ctx context.Context, pool *pgxpool.Pool) (Backlog, error) {
+	var b Backlog
+	err := pool.QueryRow(ctx, `SELECT count(*), min(created_at) FROM outbox WHERE published_at IS NULL`).Scan(&b.Unpublished, &b.OldestAt)
+	return b, err
+}

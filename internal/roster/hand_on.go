@@ -1,0 +1,124 @@
+package roster
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"handover.io/internal/handover"
+	"handover.io/internal/journal"
+	"handover.io/pkg/event"
+)
+
+// Left is somebody with whom something has been left: a role of an account, or, without a role, tasks on it.
+type Left struct {
+	Account
+	Role   string
+	Person string
+}
+
+// ChangeID is the id of the one change that an operation makes to a role of an account; without a role, to a person's
+// tasks on it. The same whoever issues it, so that it is issued once.
+func ChangeID(operation string, account, role string) string {
+	sum := sha256.Sum256([]byte(account + "\x00" + role))
+	return operation + "." + hex.EncodeToString(sum[:12])
+}
+
+const departures = `
+SELECT u.tenant_id, u.user_id, u.successor_id, u.departure_id, u.departure_tasks, o.accepted_at, o.kind, o.initiated_by
+FROM unnest($1::text[], $2::text[]) AS p(tenant_id, user_id)
+CROSS JOIN LATERAL (
+  SELECT * FROM users u WHERE u.tenant_id = p.tenant_id AND u.user_id = p.user_id AND u.departure_id IS NOT NULL LIMIT 1) u
+JOIN operations o ON o.operation_id = u.departure_id`
+
+type departure struct {
+	TenantID, UserID, SuccessorID, OperationID string
+	Tasks                                      bool
+	AcceptedAt                                 time.Time
+	Kind, InitiatedBy                          string
+}
+
+// HandOn makes what a late change or a sync has left with somebody who is gone follow to their successor: by a change of
+// that departure's own operation, as if it had been known when they left. Who is still here, or left without a
+// successor, is passed over. It returns the outbox entries to offer after the commit.
+func HandOn(ctx context.Context, tx pgx.Tx, left []Left) ([]journal.Entry, error) {
+	if len(left) == 0 {
+		return nil, nil
+	}
+	people := map[Account]bool{} // tenant and user; the shape is the same
+	for _, l := range left {
+		people[Account{l.TenantID, l.Person}] = true
+	}
+	list := make([]Account, 0, len(people))
+	for p := range people {
+		list = append(list, p)
+	}
+	tenants, users := columns(list)
+	rows, err := tx.Query(ctx, departures, tenants, users)
+	if err != nil {
+		return nil, fmt.Errorf("look for departures: %w", err)
+	}
+	gone, err := pgx.CollectRows(rows, pgx.RowToStructByPos[departure])
+	if err != nil || len(gone) == 0 {
+		return nil, err
+	}
+	of := make(map[Account]departure, len(gone))
+	for _, d := range gone {
+		of[Account{d.TenantID, d.UserID}] = d
+	}
+	var entries []journal.Entry
+	var operations []string
+	for _, l := range left {
+		d, ok := of[Account{l.TenantID, l.Person}]
+		if !ok || (l.Role == "" && !d.Tasks) {
+			continue
+		}
+		e, err := d.change(l).Message(event.SubjectRoleBulk(l.TenantID))
+		if err != nil {
+			return nil, fmt.Errorf("hand on what is left with %s: %w", l.Person, err)
+		}
+		entries = append(entries, journal.Entry{Stream: event.StreamRoleChanges, Message: e})
+		operations = append(operations, d.OperationID)
+	}
+	if err := journal.Append(ctx, tx, entries); err != nil {
+		return nil, err
+	}
+	issued := map[string]int32{}
+	for i, e := range entries {
+		if e.Key != 0 { // not issued before
+			issued[operations[i]]++
+		}
+	}
+	if len(issued) == 0 {
+		return nil, nil
+	}
+	ids := slices.Sorted(maps.Keys(issued))
+	n := make([]int32, len(ids))
+	for i, id := range ids {
+		n[i] = issued[id]
+	}
+	_, err = tx.Exec(ctx, countIssued, ids, n)
+	return entries, err
+}
+
+func (d departure) change(l Left) event.AccountRoleChanged {
+	c := event.AccountRoleChanged{
+		ID: ChangeID(d.OperationID, l.AccountID, l.Role), Source: event.SourceHandover, Time: d.AcceptedAt,
+		TenantID: l.TenantID, AccountID: l.AccountID, Role: l.Role, PreviousOwnerID: l.Person, NewOwnerID: d.SuccessorID,
+		Reason: d.Kind, InitiatedBy: d.InitiatedBy, OperationID: d.OperationID,
+	}
+	if d.Tasks {
+		c.Tasks = string(handover.MoveAllTasks)
+	}
+	return c
+}
+
+const countIssued = `
+UPDATE operations o SET changes = o.changes + i.n
+FROM unnest($1::text[], $2::int[]) AS i(operation_id, n) WHERE o.operation_id = i.operation_id`

@@ -1,0 +1,181 @@
+package roster
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"handover.io/internal/handover"
+	"handover.io/internal/journal"
+	"handover.io/pkg/event"
+)
+
+// Change is a recorded role change with what an announcement tells of it.
+type Change struct {
+	handover.Change
+	Account
+	Reason, InitiatedBy, OperationID, Traceparent string
+}
+
+// Move is tasks of one account that went from one assignee to another in one transaction, for one cause.
+type Move struct {
+	Account
+	Cause      *Change // the role change behind it; nil when somebody chose the assignee
+	Reason     string  // of the change; else event.ByAssigned or bySync
+	By         string  // the user who caused it
+	From, To   string  // or handover.Nobody
+	Correction bool
+	At         time.Time
+	Tasks      []event.ReassignedTask
+}
+
+// bySync is the reason of a move that an upstream system made and told us: recorded, but not announced.
+const bySync = "synced"
+
+// MovedBy is a move caused by a role change.
+func MovedBy(c *Change, from, to string, correction bool, at time.Time) Move {
+	return Move{Account: c.Account, Cause: c, Reason: c.Reason, By: c.InitiatedBy, From: from, To: to, Correction: correction, At: at}
+}
+
+// Announcements are the outbox entries that tell the world of moves; what upstream itself told is left out.
+func Announcements(moves []Move) ([]journal.Entry, error) {
+	var entries []journal.Entry
+	for _, m := range moves {
+		if m.Reason == bySync {
+			continue
+		}
+		messages, err := m.event().Messages(newID)
+		if err != nil {
+			return nil, fmt.Errorf("announce moves of account %s: %w", m.AccountID, err)
+		}
+		for _, message := range messages {
+			entries = append(entries, journal.Entry{Stream: event.StreamTaskReassignments, Message: message})
+		}
+	}
+	return entries, nil
+}
+
+func (m Move) event() event.TaskReassigned {
+	e := event.TaskReassigned{
+		Source: event.SourceHandover, Time: m.At, TenantID: m.TenantID, AccountID: m.AccountID, FromID: m.From, ToID: m.To,
+		Reason: m.Reason, InitiatedBy: m.By, Correction: m.Correction, Tasks: m.Tasks,
+	}
+	if c := m.Cause; c != nil {
+		e.Policy, e.Traceparent = string(c.Policy), c.Traceparent
+		e.RoleChange = &event.RoleChangeRef{Source: c.Source, ID: c.ID, Role: c.Role, OccurredAt: c.OccurredAt, OperationID: c.OperationID}
+	}
+	return e
+}
+
+// newID is time-ordered, which keeps the outbox's index of ids compact.
+func newID() string { return uuid.Must(uuid.NewV7()).String() }
+
+const insertMoves = `
+INSERT INTO moves (tenant_id, account_id, change_key, reason, moved_by, from_id, to_id, correction, moved_at, task_ids, revisions)
+SELECT m.tenant_id, m.account_id, m.change_key, m.reason, m.moved_by, m.from_id, m.to_id, m.correction, m.moved_at, t.ids, t.revisions
+FROM unnest($1::int[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::boolean[], $10::timestamptz[])
+  AS m(n, tenant_id, account_id, change_key, reason, moved_by, from_id, to_id, correction, moved_at)
+JOIN (SELECT n, array_agg(id) ids, array_agg(revision) revisions
+      FROM unnest($11::int[], $12::text[], $13::bigint[]) AS t(n, id, revision) GROUP BY n) t USING (n)`
+
+// recordMoves writes the moves down, for the history of tasks and accounts.
+func recordMoves(ctx context.Context, tx pgx.Tx, moves []Move) error {
+	if len(moves) == 0 {
+		return nil
+	}
+	size := len(moves)
+	n, tenants, accounts, keys := make([]int32, size), make([]string, size), make([]string, size), make([]*int64, size)
+	reasons, by, from, to := make([]string, size), make([]string, size), make([]*string, size), make([]*string, size)
+	corrections, at := make([]bool, size), make([]time.Time, size)
+	var taskOf []int32
+	var taskIDs []string
+	var revisions []int64
+	for i, m := range moves {
+		n[i], tenants[i], accounts[i], reasons[i], by[i] = int32(i), m.TenantID, m.AccountID, m.Reason, m.By
+		from[i], to[i], corrections[i], at[i] = orNull(m.From), orNull(m.To), m.Correction, m.At
+		if m.Cause != nil {
+			keys[i] = &m.Cause.Key
+		}
+		for _, t := range m.Tasks {
+			taskOf, taskIDs, revisions = append(taskOf, int32(i)), append(taskIDs, t.ID), append(revisions, t.Revision)
+		}
+	}
+	_, err := tx.Exec(ctx, insertMoves, n, tenants, accounts, keys, reasons, by, from, to, corrections, at, taskOf, taskIDs, revisions)
+	if err != nil {
+		return fmt.Errorf("record moves: %w", err)
+	}
+	return nil
+}
+
+// openTasks is how the number of open tasks of people on accounts changes in a transaction.
+type openTasks map[holding]int
+
+type holding struct {
+	Account
+	Assignee string
+}
+
+func (o openTasks) add(a Account, assignee string, n int) {
+	if assignee != handover.Nobody {
+		o[holding{a, assignee}] += n
+	}
+}
+
+const (
+	// Two statements: a check constraint sees a negative row before ON CONFLICT turns it into a subtraction.
+	fewerOpenTasks = `
+UPDATE open_tasks o SET n = o.n + d.n
+FROM unnest($1::text[], $2::text[], $3::text[], $4::int[]) AS d(tenant_id, assignee_id, account_id, n)
+WHERE o.tenant_id = d.tenant_id AND o.assignee_id = d.assignee_id AND o.account_id = d.account_id`
+	moreOpenTasks = `
+INSERT INTO open_tasks AS o (tenant_id, assignee_id, account_id, n)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::int[])
+ON CONFLICT (tenant_id, assignee_id, account_id) DO UPDATE SET n = o.n + excluded.n`
+)
+
+// write applies the changes. The accounts' heads are locked, so no other writer has these rows.
+func (o openTasks) write(ctx context.Context, tx pgx.Tx) error {
+	for _, s := range []struct {
+		sql  string
+		sign int
+	}{{fewerOpenTasks, -1}, {moreOpenTasks, 1}} {
+		var tenants, assignees, accounts []string
+		var n []int32
+		for h, by := range o {
+			if cmp.Compare(by, 0) == s.sign {
+				tenants, assignees, accounts, n = append(tenants, h.TenantID), append(assignees, h.Assignee), append(accounts, h.AccountID), append(n, int32(by))
+			}
+		}
+		if len(n) == 0 {
+			continue
+		}
+		if _, err := tx.Exec(ctx, s.sql, tenants, assignees, accounts, n); err != nil {
+			return fmt.Errorf("count open tasks: %w", err)
+		}
+	}
+	return nil
+}
+
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// maybeInfinite scans a time whose '-infinity' means never, as the zero time.
+type maybeInfinite struct{ time.Time }
+
+// ScanTimestamptz implements pgtype.TimestamptzScanner.
+func (t *maybeInfinite) ScanTimestamptz(v pgtype.Timestamptz) error {
+	t.Time = time.Time{}
+	if v.Valid && v.InfinityModifier == pgtype.Finite {
+		t.Time = v.Time.UTC()
+	}
+	return nil
+}
