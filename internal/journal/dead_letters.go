@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -46,7 +47,7 @@ func Bury(ctx context.Context, tx pgx.Tx, letters []DeadLetter) ([]Entry, []Dead
 	var entries []Entry
 	var fresh []DeadLetter
 	for _, l := range letters {
-		header, err := json.Marshal(l.Message.Header)
+		header, err := json.Marshal(storable(l.Message.Header))
 		if err != nil {
 			return nil, nil, fmt.Errorf("dead letter: header: %w", err)
 		}
@@ -153,6 +154,18 @@ func oneLine(s string) string {
 		}
 	}
 	return string(b)
+}
+
+// storable is the header without what PostgreSQL can't keep in a text: NUL and broken UTF-8.
+func storable(header map[string][]string) map[string][]string {
+	clean := func(s string) string { return strings.ReplaceAll(strings.ToValidUTF8(s, "�"), "\x00", "�") }
+	out := make(map[string][]string, len(header))
+	for name, values := range header {
+		for _, v := range values {
+			out[clean(name)] = append(out[clean(name)], clean(v))
+		}
+	}
+	return out
 }
 
 func null(s string) *string {

@@ -28,7 +28,7 @@ const (
 	// Both statements go through the accounts in one order, which is what keeps concurrent writers from deadlocking.
 	createHeads = `
 INSERT INTO account_heads (tenant_id, account_id)
-SELECT * FROM unnest($1::text[], $2::text[]) ORDER BY 1, 2
+SELECT tenant_id, account_id FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS a(tenant_id, account_id, n) ORDER BY n
 ON CONFLICT DO NOTHING`
 	lockHeads = `
 SELECT h.tenant_id, h.account_id, greatest(h.newest_at, h.issued_at)
@@ -65,11 +65,12 @@ func LockHeads(ctx context.Context, tx pgx.Tx, accounts []Account) (Heads, error
 
 func sorted(accounts []Account) []Account {
 	out := slices.Clone(accounts)
-	slices.SortFunc(out, compareAccounts)
+	slices.SortFunc(out, CompareAccounts)
 	return slices.Compact(out)
 }
 
-func compareAccounts(a, b Account) int {
+// CompareAccounts orders accounts as their heads are locked: bytewise by tenant and id.
+func CompareAccounts(a, b Account) int {
 	return cmp.Or(cmp.Compare(a.TenantID, b.TenantID), cmp.Compare(a.AccountID, b.AccountID))
 }
 

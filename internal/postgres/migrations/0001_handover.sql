@@ -91,9 +91,8 @@ CREATE TABLE account_roles (
 CREATE INDEX account_roles_owner ON account_roles (tenant_id, owner_id, account_id) WHERE owner_id IS NOT NULL;
 
 -- One row per change, inserted once. The policy column is rewritten only when a policy is set right with effect from the past.
-CREATE SEQUENCE role_change_key INCREMENT 1024;
 CREATE TABLE role_changes (
-    key          bigint PRIMARY KEY, -- handed out by the writer, from blocks of the sequence
+    key          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     digest       uuid NOT NULL UNIQUE, -- of tenant, source and id: one narrow index, one possible plan
     content      uuid NOT NULL, -- digest of all the rest
     tenant_id    text COLLATE "C" NOT NULL,

@@ -1,0 +1,171 @@
+// Package reassign is the first use case: role changes in, moves out.
+//
+// A reassigner takes a batch of AccountRoleChanged, and in one transaction of set-based statements records those it
+// doesn't know, gives each the policy in force when it occurred, moves the open tasks that follow, and announces the
+// moves through the outbox. A change that is the newest of its account moves tasks by one UPDATE; any other makes its
+// account be folded again (roster.Refold). Both end in the same result.
+//
+// Invariant: after every commit each open task is with whom the fold of internal/handover says, every move is announced
+// exactly once in the outbox, and a change counts once however often, in whatever order and by however many reassigners
+// at once it is delivered.
+//
+// It fails in two ways. What is wrong with an event makes a dead letter of it, with the reason, and the rest of the batch
+// goes on. What is wrong with the world (database away, deadlock) is returned: the same batch must be delivered again.
+package reassign
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"handover.io/internal/journal"
+	"handover.io/internal/operation"
+	"handover.io/internal/postgres"
+	"handover.io/internal/roster"
+	"handover.io/pkg/event"
+)
+
+// Config is what a reassigner needs beside the database.
+type Config struct {
+	Consumer   string                // the durable consumer that it works for; names its dead letters
+	Offer      func([]journal.Entry) // takes what a commit wants published; must not block
+	Logger     *zap.Logger
+	Registerer prometheus.Registerer // nil: metrics are kept, but not registered
+}
+
+// Reassigner applies role changes. Any number may run at once, in any process.
+type Reassigner struct {
+	pool *pgxpool.Pool
+	Config
+	metrics *metrics
+}
+
+// New returns a reassigner on pool, whose connections should plan generically (postgres.Options.Writer).
+func New(pool *pgxpool.Pool, c Config) *Reassigner {
+	return &Reassigner{pool: pool, Config: c, metrics: newMetrics(c.Registerer, c.Consumer)}
+}
+
+// Handle applies a batch of messages from ROLE_CHANGES. Nil means that each of them has had its effect, now or before, or
+// is a dead letter; an error means that none of them had any, and that the batch must come again.
+func (r *Reassigner) Handle(ctx context.Context, messages []event.Message) error {
+	start := time.Now()
+	ctx, span := startSpan(ctx, r.Consumer, messages)
+	defer span.End()
+	done, err := r.apply(ctx, decode(messages))
+	if err != nil {
+		span.RecordError(err)
+		return err
+	}
+	done.took = time.Since(start)
+	r.metrics.observe(done)
+	r.Logger.Info("role changes handled", done.fields(r.Consumer, messages)...)
+	return nil
+}
+
+// apply applies the batch in one transaction. A batch that the database refuses for its data is split until the bad
+// event is alone.
+func (r *Reassigner) apply(ctx context.Context, batch []delivery) (result, error) {
+	var done result
+	err := postgres.InTx(ctx, r.pool, func(ctx context.Context, tx pgx.Tx) (err error) {
+		done, err = r.transact(ctx, tx, batch)
+		return err
+	})
+	switch {
+	case err == nil:
+		r.Offer(done.entries)
+		return done, nil
+	case !postgres.BadData(err):
+		return result{}, err
+	case len(batch) == 1 && batch[0].problem == nil:
+		batch[0].refuse(event.ReasonRejected, "", "the database refused it: "+err.Error())
+		return r.apply(ctx, batch)
+	case len(batch) == 1:
+		return result{}, err
+	}
+	first, err := r.apply(ctx, batch[:len(batch)/2])
+	if err != nil {
+		return result{}, err
+	}
+	second, err := r.apply(ctx, batch[len(batch)/2:])
+	return first.plus(second), err
+}
+
+// transact is the whole of it, in the order that design demands: judge what can be judged without the accounts, lock
+// their heads, and only then decide.
+func (r *Reassigner) transact(ctx context.Context, tx pgx.Tx, batch []delivery) (result, error) {
+	people, err := judge(ctx, tx, batch)
+	if err != nil {
+		return result{}, err
+	}
+	changes := pending(batch)
+	if err := raiseHeads(ctx, tx, changes); err != nil {
+		return result{}, err
+	}
+	recorded, err := recordAndMove(ctx, tx, changes)
+	if err != nil {
+		return result{}, err
+	}
+	moves, entries, err := roster.Refold(ctx, tx, recorded.late, recorded.lateKeys)
+	if err != nil {
+		return result{}, err
+	}
+	announced, err := r.announce(ctx, tx, recorded, people)
+	if err != nil {
+		return result{}, err
+	}
+	buried, refused, err := journal.Bury(ctx, tx, r.deadLetters(batch))
+	if err != nil {
+		return result{}, err
+	}
+	done := result{
+		known: len(batch) - len(recorded.fresh) - countRefused(batch), recorded: len(recorded.fresh), refused: len(refused),
+		folded: len(recorded.late), moves: append(recorded.moves, moves...), entries: slices.Concat(announced, entries, buried),
+	}
+	return done, operation.Progress(ctx, tx, progress(recorded.fresh, done.moves, refused))
+}
+
+// announce tells of the moves of the fast path, and hands on what it gave to people who have left since.
+func (r *Reassigner) announce(ctx context.Context, tx pgx.Tx, recorded recorded, people people) ([]journal.Entry, error) {
+	entries, err := roster.Announcements(recorded.moves)
+	if err != nil {
+		return nil, err
+	}
+	if err := journal.Append(ctx, tx, entries); err != nil {
+		return nil, err
+	}
+	handedOn, err := roster.HandOn(ctx, tx, recorded.left(people))
+	return append(entries, handedOn...), err
+}
+
+// progress counts for our own operations what this transaction did.
+func progress(fresh []roster.Change, moves []roster.Move, refused []journal.DeadLetter) []operation.Applied {
+	counts := map[string]*operation.Applied{}
+	of := func(id string) *operation.Applied {
+		if counts[id] == nil {
+			counts[id] = &operation.Applied{OperationID: id}
+		}
+		return counts[id]
+	}
+	for _, c := range fresh {
+		of(c.OperationID).Applied++
+	}
+	for _, m := range moves {
+		if m.Cause != nil {
+			of(m.Cause.OperationID).TasksMoved += len(m.Tasks)
+		}
+	}
+	for _, l := range refused {
+		of(l.OperationID).Refused++
+	}
+	delete(counts, "")
+	out := make([]operation.Applied, 0, len(counts))
+	for _, c := range counts {
+		out = append(out, *c)
+	}
+	return out
+}

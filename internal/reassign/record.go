@@ -1,0 +1,244 @@
+package reassign
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"handover.io/internal/handover"
+	"handover.io/internal/roster"
+	"handover.io/pkg/event"
+)
+
+// raise locks the heads of the accounts, in order, and raises them to the newest change. It keeps what was newest before,
+// by which the next statement tells a change that is the newest of its account from a late one. It is a statement of its
+// own: the next one gets a snapshot taken after the locks were had.
+const raise = `
+INSERT INTO account_heads AS h (tenant_id, account_id, newest_at)
+SELECT tenant_id, account_id, newest_at
+FROM unnest($1::text[], $2::text[], $3::timestamptz[]) WITH ORDINALITY AS e(tenant_id, account_id, newest_at, n) ORDER BY n
+ON CONFLICT (tenant_id, account_id) DO UPDATE SET previous_at = h.newest_at, newest_at = greatest(h.newest_at, excluded.newest_at)`
+
+func raiseHeads(ctx context.Context, tx pgx.Tx, changes []*delivery) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	var tenants, accounts []string
+	var newest []time.Time
+	for i, d := range changes {
+		last := len(newest) - 1
+		if i > 0 && d.account() == changes[i-1].account() {
+			if d.change.Time.After(newest[last]) {
+				newest[last] = d.change.Time
+			}
+			continue
+		}
+		tenants, accounts, newest = append(tenants, d.change.TenantID), append(accounts, d.change.AccountID), append(newest, d.change.Time)
+	}
+	if _, err := tx.Exec(ctx, raise, tenants, accounts, newest); err != nil {
+		return fmt.Errorf("lock account heads: %w", err)
+	}
+	return nil
+}
+
+// record writes down the changes that nobody has recorded yet, each with its policy; and where a change is alone in the
+// batch and the newest of its account, sets the owner and moves the tasks. It returns a row for each change recorded (its
+// task_id is NULL) and one for each task moved.
+//
+// Every look-up is a LATERAL with LIMIT 1 and the results are not joined but returned one after the other: planned
+// generically for a few rows, a join of two of these sets is quadratic.
+const record = `
+WITH fresh AS (
+  INSERT INTO role_changes (digest, content, tenant_id, account_id, role, from_id, to_id, occurred_at, sequence, source, id,
+                            policy, overridden, reason, initiated_by, operation_id, traceparent)
+  SELECT e.digest, e.content, e.tenant_id, e.account_id, e.role, e.from_id, e.to_id, e.occurred_at, e.sequence, e.source, e.id,
+         coalesce(e.override, p.policy, 'keep_tasks'), e.override IS NOT NULL, e.reason, e.initiated_by, e.operation_id, e.traceparent
+  FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $9::text[], $10::text[], $11::text[],
+              $12::text[], $13::text[], $14::text[], $15::text[], $16::text[])
+    AS e(digest, content, tenant_id, account_id, role, from_id, to_id, occurred_at, sequence, source, id, override, reason, initiated_by, operation_id, traceparent)
+  LEFT JOIN LATERAL (
+    SELECT policy FROM policy_history p WHERE p.tenant_id = e.tenant_id AND p.effective_from <= e.occurred_at
+    ORDER BY p.effective_from DESC LIMIT 1) p ON true
+  ON CONFLICT (digest) DO NOTHING
+  RETURNING key, digest, tenant_id, account_id, role, from_id, to_id, occurred_at, policy, reason, initiated_by
+), judged AS (
+  SELECT f.key, f.digest, f.tenant_id, f.account_id, f.role, coalesce(f.from_id, o.last_person) AS from_id, f.to_id, f.occurred_at, f.policy, f.reason, f.initiated_by,
+         count(*) OVER (PARTITION BY f.tenant_id, f.account_id) > 1 OR h.newest_at > f.occurred_at OR h.previous_at >= f.occurred_at AS late
+  FROM fresh f
+  CROSS JOIN LATERAL (SELECT newest_at, previous_at FROM account_heads h WHERE h.tenant_id = f.tenant_id AND h.account_id = f.account_id LIMIT 1) h
+  LEFT JOIN LATERAL (
+    SELECT last_person FROM account_roles o WHERE o.tenant_id = f.tenant_id AND o.account_id = f.account_id AND o.role = f.role AND f.role <> '' LIMIT 1) o ON true
+), owners AS (
+  INSERT INTO account_roles AS r (tenant_id, account_id, role, owner_id, last_person, since, latest_owner, latest_at)
+  SELECT tenant_id, account_id, role, to_id, coalesce(to_id, from_id), occurred_at, to_id, occurred_at FROM judged WHERE NOT late AND role <> ''
+  ON CONFLICT (tenant_id, account_id, role) DO UPDATE SET
+    owner_id = excluded.owner_id, last_person = coalesce(excluded.last_person, r.last_person), since = excluded.since,
+    latest_owner = CASE WHEN excluded.since >= r.latest_at THEN excluded.owner_id ELSE r.latest_owner END,
+    latest_at = greatest(r.latest_at, excluded.since)
+), moved AS (
+  UPDATE tasks t SET assignee_id = w.to_id, revision = t.revision + 1, updated_at = now()
+  FROM judged w
+  WHERE NOT w.late AND w.policy <> 'keep_tasks' AND w.to_id <> w.from_id
+    AND t.tenant_id = w.tenant_id AND t.account_id = w.account_id AND t.status IN ('open', 'in_progress')
+    AND t.assignee_id = w.from_id AND t.effective_at <= w.occurred_at
+    AND (w.policy = 'move_all_tasks' OR t.source <> 'manual')
+    AND (w.role = '' OR t.role = '' OR t.role = w.role)
+  RETURNING w.key, w.tenant_id, w.account_id, w.from_id, w.to_id, w.reason, w.initiated_by, t.task_id, t.revision, t.title, t.due_at, t.priority, t.source, t.url
+), counted AS MATERIALIZED (
+  SELECT key, tenant_id, account_id, from_id, to_id, reason, initiated_by, count(*)::int AS n, array_agg(task_id) AS task_ids, array_agg(revision) AS revisions
+  FROM moved GROUP BY 1, 2, 3, 4, 5, 6, 7
+), fewer AS (
+  UPDATE open_tasks o SET n = o.n - c.n FROM counted c
+  WHERE o.tenant_id = c.tenant_id AND o.assignee_id = c.from_id AND o.account_id = c.account_id
+), more AS (
+  INSERT INTO open_tasks AS o (tenant_id, assignee_id, account_id, n)
+  SELECT tenant_id, to_id, account_id, n FROM counted
+  ON CONFLICT (tenant_id, assignee_id, account_id) DO UPDATE SET n = o.n + excluded.n
+), remembered AS (
+  INSERT INTO moves (tenant_id, account_id, change_key, reason, moved_by, from_id, to_id, moved_at, task_ids, revisions)
+  SELECT tenant_id, account_id, key, reason, initiated_by, from_id, to_id, clock_timestamp(), task_ids, revisions FROM counted
+)
+SELECT key, digest, coalesce(from_id, ''), policy, late, NULL AS task_id, 0 AS revision, '' AS title, NULL::timestamptz AS due_at, '' AS priority, '' AS source, '' AS url,
+       clock_timestamp() AS at FROM judged
+UNION ALL
+SELECT key, NULL, from_id, NULL, NULL, task_id, revision, title, due_at, priority, source, url, NULL FROM moved`
+
+// recorded is what recordAndMove did.
+type recorded struct {
+	fresh    []roster.Change
+	moves    []roster.Move    // of the fast path
+	late     []roster.Account // to be folded
+	lateKeys map[int64]bool
+}
+
+// recordAndMove runs record.
+func recordAndMove(ctx context.Context, tx pgx.Tx, changes []*delivery) (recorded, error) {
+	out := recorded{lateKeys: map[int64]bool{}}
+	if len(changes) == 0 {
+		return out, nil
+	}
+	rows, err := tx.Query(ctx, record, columns(changes)...)
+	if err != nil {
+		return out, fmt.Errorf("record role changes: %w", err)
+	}
+	of := make(map[[16]byte]*delivery, len(changes))
+	for _, d := range changes {
+		of[d.digest] = d
+	}
+	fresh := make(map[int64]*roster.Change, len(changes))
+	moveOf := make(map[int64]int)
+	var moves []roster.Move
+	var row struct {
+		key    int64
+		digest *[16]byte
+		from   string
+		policy *handover.Policy
+		late   *bool
+		taskID *string
+		task   event.ReassignedTask
+		at     *time.Time
+	}
+	var now time.Time
+	_, err = pgx.ForEachRow(rows, []any{&row.key, &row.digest, &row.from, &row.policy, &row.late, &row.taskID, &row.task.Revision, &row.task.Title,
+		&row.task.DueAt, &row.task.Priority, &row.task.Source, &row.task.URL, &row.at}, func() error {
+		if row.taskID == nil {
+			now = *row.at
+			c := of[*row.digest].recorded(row.key, row.from, *row.policy)
+			fresh[row.key] = c
+			if *row.late {
+				out.late, out.lateKeys[row.key] = append(out.late, c.Account), true
+			}
+			return nil
+		}
+		i, ok := moveOf[row.key]
+		if !ok {
+			i = len(moves)
+			moveOf[row.key] = i
+			moves = append(moves, roster.Move{From: row.from, Cause: &roster.Change{Change: handover.Change{Key: row.key}}})
+		}
+		task := row.task
+		task.ID = *row.taskID
+		moves[i].Tasks = append(moves[i].Tasks, task)
+		return nil
+	})
+	if err != nil {
+		return out, fmt.Errorf("record role changes: %w", err)
+	}
+	for _, c := range fresh {
+		out.fresh = append(out.fresh, *c)
+	}
+	for _, m := range moves {
+		c := fresh[m.Cause.Key]
+		move := roster.MovedBy(c, m.From, c.To, false, now)
+		move.Tasks = m.Tasks
+		out.moves = append(out.moves, move)
+	}
+	return out, nil
+}
+
+// recorded is the delivery as it was recorded.
+func (d *delivery) recorded(key int64, from string, policy handover.Policy) *roster.Change {
+	c := d.change
+	out := &roster.Change{
+		Change: handover.Change{
+			OccurredAt: c.Time, Sequence: c.Sequence, Source: c.Source, ID: c.ID, Role: c.Role, From: from, To: c.NewOwnerID, Policy: policy, Key: key,
+		},
+		Account: d.account(), Reason: c.Reason, InitiatedBy: c.InitiatedBy, Traceparent: c.Traceparent,
+	}
+	if d.ours() {
+		out.OperationID = c.OperationID
+	}
+	return out
+}
+
+// left is what the fast path gave to people who have left since the change occurred.
+func (r recorded) left(people people) []roster.Left {
+	late := make(map[roster.Account]bool, len(r.late))
+	for _, a := range r.late {
+		late[a] = true
+	}
+	var left []roster.Left
+	for _, c := range r.fresh {
+		if people[person{c.TenantID, c.To}].LeftAt != nil && !late[c.Account] {
+			left = append(left, roster.Left{Account: c.Account, Role: c.Role, Person: c.To}, roster.Left{Account: c.Account, Person: c.To})
+		}
+	}
+	return left
+}
+
+func columns(changes []*delivery) []any {
+	n := len(changes)
+	digests, contents, at := make([][16]byte, n), make([][16]byte, n), make([]time.Time, n)
+	var texts [8][]string // never NULL
+	var maybe [4][]*string
+	for i := range texts {
+		texts[i] = make([]string, n)
+	}
+	for i := range maybe {
+		maybe[i] = make([]*string, n)
+	}
+	for i, d := range changes {
+		c := d.change
+		digests[i], contents[i], at[i] = d.digest, c.Content(), c.Time
+		for j, s := range [...]string{c.TenantID, c.AccountID, c.Role, c.Sequence, c.Source, c.ID, c.Reason, c.InitiatedBy} {
+			texts[j][i] = s
+		}
+		operation := ""
+		if d.ours() {
+			operation = c.OperationID
+		}
+		for j, s := range [...]string{c.PreviousOwnerID, c.NewOwnerID, c.Tasks, operation} {
+			if s != "" {
+				maybe[j][i] = &s
+			}
+		}
+	}
+	traceparents := make([]string, n)
+	for i, d := range changes {
+		traceparents[i] = d.change.Traceparent
+	}
+	return []any{digests, contents, texts[0], texts[1], texts[2], maybe[0], maybe[1], at, texts[3], texts[4], texts[5],
+		maybe[2], texts[6], texts[7], maybe[3], traceparents}
+}
