@@ -1,0 +1,81 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Options of a pool. The zero value is ready for use.
+type Options struct {
+	// MaxConns is the most connections the pool opens; 8 by default.
+	MaxConns int32
+	// Tracer sees every statement; none by default.
+	Tracer pgx.QueryTracer
+	// Writer is for a pool that runs the same few set-based statements all day: they are planned once, for any parameters,
+	// and without JIT. A plan for particular parameters costs more time than these statements run, and one made while a
+	// table was small stays wrong when it has grown.
+	Writer bool
+}
+
+const (
+	defaultMaxConns = 8
+	connectTimeout  = 5 * time.Second
+	applicationName = "handover"
+)
+
+// Open returns a pool on url, a connection URL or a keyword/value string. It doesn't connect yet: it fails only on a url
+// that can't be read, and works as soon as the server does.
+func Open(ctx context.Context, url string, o Options) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("database url: %w", err)
+	}
+	config.MaxConns = defaultMaxConns
+	if o.MaxConns > 0 {
+		config.MaxConns = o.MaxConns
+	}
+	connect := config.ConnConfig
+	if connect.ConnectTimeout == 0 {
+		connect.ConnectTimeout = connectTimeout
+	}
+	connect.Tracer = o.Tracer
+	connect.RuntimeParams["timezone"] = "UTC"
+	if connect.RuntimeParams["application_name"] == "" {
+		connect.RuntimeParams["application_name"] = applicationName
+	}
+	if o.Writer {
+		connect.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
+		connect.RuntimeParams["jit"] = "off"
+	}
+	return pgxpool.NewWithConfig(ctx, config)
+}
+
+// txAttempts is how often InTx runs its function at most: once, and 5 times more.
+const txAttempts = 6
+
+// InTx runs fn in a READ COMMITTED transaction and commits it. When fn fails or panics nothing remains of it. After a
+// deadlock or a serialization failure fn is run again, up to 5 times, so it must have no effect outside tx that can't be
+// repeated. It returns the error of fn, or that of the commit; after an error of the commit it is unknown whether the
+// transaction took place.
+func InTx(ctx context.Context, pool *pgxpool.Pool, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	wait := &backoff.ExponentialBackOff{
+		InitialInterval: 5 * time.Millisecond, RandomizationFactor: 1, Multiplier: 2, MaxInterval: 200 * time.Millisecond,
+	}
+	var err error
+	for attempt := 1; ; attempt++ {
+		err = pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error { return fn(ctx, tx) })
+		if !Retryable(err) || attempt == txAttempts {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(wait.NextBackOff()):
+		}
+	}
+}
