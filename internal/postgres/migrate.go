@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"database/sql"
 	"embed"
 	"errors"
 	"fmt"
@@ -61,7 +60,7 @@ func withProvider(url string, do func(*goose.Provider) error) (err error) {
 	}
 	config.RuntimeParams["timezone"] = "UTC"
 	config.RuntimeParams["application_name"] = applicationName + " migrate"
-	var db *sql.DB = stdlib.OpenDB(*config)
+	db := stdlib.OpenDB(*config)
 	defer func() { err = errors.Join(err, db.Close()) }()
 	// Every second, 300 times: whoever waits here waits for another process to do the same work.
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
