@@ -1,0 +1,22 @@
+// Package notify is the second use case: moves of tasks come in, e-mails go out. A person who received tasks gets one
+// mail per window and account that tells the truth as it is when the mail leaves.
+//
+//	                      10 and more of one recipient ┌─> merged (told by another notice's mail)
+//	move ─> open ─15 min─> closed ─claim─> sending ────┤
+//	                          ^               ├─> sent | suppressed | undeliverable
+//	                          └── not accepted┘└─> ambiguous (the server never answered; a person decides)
+//
+// A window ([Notifier.Handle]) is opened by the first move for its key (tenant, recipient, account; in summary mode
+// without the account), closes a fixed time later by the clock of the database, and never grows. A move belongs to one
+// window for ever, by a unique key, so mails don't repeat each other however often an event is delivered.
+//
+// A mail ([Notifier.RunOnce]) is claimed with a lease and a fence, then written, frozen and recorded as an attempt in
+// one transaction, then sent with none open, then its outcome is written if the fence still holds. So:
+//
+// Invariant: a notice's mail is accepted by the mail server at most once; and exactly once, unless nothing was left to
+// tell, it can't be delivered, or its last attempt ended without an answer. What nobody knows is shown as ambiguous and
+// never sent again by itself; [Notifier.Resend] is a person's decision.
+//
+// It fails by waiting. A mail that the server refuses for now is tried again for a day; a channel that is out of order
+// is left alone for a while, and no mail pays for it. Senders and intakes may run in any number of processes.
+package notify
