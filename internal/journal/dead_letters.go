@@ -47,6 +47,9 @@ func Bury(ctx context.Context, tx pgx.Tx, letters []DeadLetter) ([]Entry, []Dead
 	var entries []Entry
 	var fresh []DeadLetter
 	for _, l := range letters {
+		if l.Message.Body == nil {
+			l.Message.Body = []byte{} // an empty message is one too
+		}
 		header, err := json.Marshal(storable(l.Message.Header))
 		if err != nil {
 			return nil, nil, fmt.Errorf("dead letter: header: %w", err)

@@ -98,6 +98,7 @@ func (r *Reassigner) apply(ctx context.Context, batch []delivery) (result, error
 // transact is the whole of it, in the order that design demands: judge what can be judged without the accounts, lock
 // their heads, and only then decide.
 func (r *Reassigner) transact(ctx context.Context, tx pgx.Tx, batch []delivery) (result, error) {
+	batch = slices.Clone(batch) // judged anew when the transaction is run again
 	people, err := judge(ctx, tx, batch)
 	if err != nil {
 		return result{}, err
