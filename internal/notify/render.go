@@ -89,6 +89,7 @@ func (w writer) write(now time.Time, e envelope, d digest) (letter, error) {
 type view struct {
 	Subject, Recipient, Headline, Preheader string
 	Zone                                    string
+	Several                                 bool // accounts: each has its heading
 	Accounts                                []accountView
 	Others                                  []otherView // accounts that didn't fit, with their counts
 	MoreAccounts, MoreTasks                 int         // in accounts not even listed
@@ -129,7 +130,7 @@ func (w writer) view(now time.Time, e envelope, d digest, subject string, most i
 	in := zone(e.zone)
 	v := view{
 		Subject: subject, Recipient: name(e.to.Name, ""), Zone: in.String(), Headline: headline(d), Preheader: preheader(d),
-		ConsoleURL: w.baseURL,
+		ConsoleURL: w.baseURL, Several: len(d.accounts) > 1,
 	}
 	if w.unsubscribe != nil {
 		v.UnsubscribeURL = w.unsubscribe(e.scope.tenant, e.scope.recipient)
