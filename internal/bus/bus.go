@@ -1,0 +1,141 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+)
+
+// Options of a connection. One of URL and InProcess is required.
+type Options struct {
+	// URL of the broker or brokers, credentials included: nats://user:password@host:port, several with commas between.
+	URL string
+	// Name is what operators see in the broker's list of connections.
+	Name   string
+	Logger *zap.Logger
+	// InProcess connects to an embedded broker directly.
+	InProcess *Server
+}
+
+const (
+	// ackTimeout is how long the broker may take to acknowledge, which includes its sync to disk.
+	ackTimeout = 10 * time.Second
+	// closePatience is for what has been published to leave this process.
+	closePatience = 5 * time.Second
+	pingInterval  = 20 * time.Second
+)
+
+// Bus is a connection to the broker, safe for use by any number of goroutines.
+type Bus struct {
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	log    *zap.Logger
+	closed chan struct{}
+
+	mu        sync.Mutex
+	connected chan struct{} // closed, and replaced, at every connect
+	limits    *Limits       // of the last EnsureStreams
+	atomic    bool          // whether the broker takes atomic batches
+	created   map[string]time.Time
+}
+
+// Connect returns a Bus at once, even while the broker is away: it goes on trying, for ever. It fails only on options
+// that can't ever work.
+func Connect(_ context.Context, o Options) (*Bus, error) {
+	if o.Logger == nil {
+		o.Logger = zap.NewNop()
+	}
+	b := &Bus{
+		log: o.Logger.With(zap.String("part", "bus")), closed: make(chan struct{}),
+		connected: make(chan struct{}), created: map[string]time.Time{},
+	}
+	options := []nats.Option{
+		nats.Name(o.Name),
+		nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true),
+		nats.CustomReconnectDelay(reconnectDelay), nats.PingInterval(pingInterval),
+		// What can't be sent now fails now: its sender keeps it, and decides when to try again.
+		nats.ReconnectBufSize(-1),
+		nats.ConnectHandler(func(nc *nats.Conn) { b.onConnect(nc) }),
+		nats.ReconnectHandler(func(nc *nats.Conn) { b.onConnect(nc) }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				b.log.Warn("lost the broker; reconnecting", zap.Error(err))
+			}
+		}),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { b.log.Debug("the broker is away", zap.Error(err)) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { b.log.Warn("broker", zap.Error(err)) }),
+		nats.ClosedHandler(func(*nats.Conn) { close(b.closed) }),
+	}
+	if o.InProcess != nil {
+		options = append(options, nats.InProcessServer(o.InProcess.server), nats.UserInfo(userName, o.InProcess.password))
+	} else if o.URL == "" {
+		return nil, errors.New("connect to the broker: no URL")
+	}
+	var err error
+	if b.nc, err = nats.Connect(o.URL, options...); err != nil {
+		return nil, fmt.Errorf("connect to the broker: %w", err)
+	}
+	if b.js, err = jetstream.New(b.nc, jetstream.WithPublishAsyncTimeout(ackTimeout)); err != nil {
+		return nil, fmt.Errorf("connect to the broker: %w", err)
+	}
+	return b, nil
+}
+
+// reconnectDelay grows from 20 ms, for a broker that is restarted beside us, to 2 s.
+func reconnectDelay(attempts int) time.Duration {
+	return min(2*time.Second, 20*time.Millisecond<<min(attempts, 10))
+}
+
+func (b *Bus) onConnect(nc *nats.Conn) {
+	b.log.Info("connected to the broker", zap.String("server", nc.ConnectedServerName()), zap.String("version", nc.ConnectedServerVersion()))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.created) // it may be another broker, or the same one with other disks
+	close(b.connected)
+	b.connected = make(chan struct{})
+}
+
+// Connected tells whether the broker is there now.
+func (b *Bus) Connected() bool { return b.nc.IsConnected() }
+
+// nextConnect is closed at the next connect after this call.
+func (b *Bus) nextConnect() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.connected
+}
+
+// awaitConnected returns when the broker is there, or the error of ctx.
+func (b *Bus) awaitConnected(ctx context.Context) error {
+	for {
+		next := b.nextConnect()
+		if b.Connected() {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-b.closed:
+			return nats.ErrConnectionClosed
+		case <-next:
+		}
+	}
+}
+
+// Close sends what is still to be sent, for up to 5 seconds, and disconnects. Consume must have returned before.
+func (b *Bus) Close() {
+	if b.nc.Drain() != nil {
+		b.nc.Close()
+	}
+	select {
+	case <-b.closed:
+	case <-time.After(closePatience):
+		b.nc.Close()
+	}
+}
