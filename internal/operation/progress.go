@@ -3,7 +3,6 @@ package operation
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -32,10 +31,20 @@ func Progress(ctx context.Context, tx pgx.Tx, done []Applied) error {
 	if len(done) == 0 {
 		return nil
 	}
-	ids := make([]string, len(done))
-	applied, refused, moved := make([]int64, len(done)), make([]int64, len(done)), make([]int64, len(done))
-	for i, d := range merged(done) {
-		ids[i], applied[i], refused[i], moved[i] = d.OperationID, int64(d.Applied), int64(d.Refused), int64(d.TasksMoved)
+	// An UPDATE takes one row of what it joins, so several entries of one operation are added up.
+	at := make(map[string]int, len(done))
+	var ids []string
+	var applied, refused, moved []int64
+	for _, d := range done {
+		i, seen := at[d.OperationID]
+		if !seen {
+			i = len(ids)
+			at[d.OperationID] = i
+			ids, applied, refused, moved = append(ids, d.OperationID), append(applied, 0), append(refused, 0), append(moved, 0)
+		}
+		applied[i] += int64(d.Applied)
+		refused[i] += int64(d.Refused)
+		moved[i] += int64(d.TasksMoved)
 	}
 	if _, err := tx.Exec(ctx, lockOperations, ids); err != nil {
 		return fmt.Errorf("lock operations: %w", err)
@@ -45,24 +54,3 @@ func Progress(ctx context.Context, tx pgx.Tx, done []Applied) error {
 	}
 	return finish(ctx, tx, ids)
 }
-
-// merged adds up entries of one operation, since an UPDATE takes only one of them. The order is kept, the length too: what
-// was added elsewhere is left empty.
-func merged(done []Applied) []Applied {
-	at := make(map[string]int, len(done))
-	out := slices.Clone(done)
-	for i, d := range done {
-		first, seen := at[d.OperationID]
-		if !seen {
-			at[d.OperationID] = i
-			continue
-		}
-		out[first].Applied += d.Applied
-		out[first].Refused += d.Refused
-		out[first].TasksMoved += d.TasksMoved
-		out[i] = Applied{}
-	}
-	return out
-}
-
-func finish(ctx context.Context, tx pgx.Tx, ids []string) error { return nil }
