@@ -104,9 +104,9 @@ func accountMail() []told {
 func TestAMailTellsWhoMovedWhatAndWhy(t *testing.T) {
 	t.Parallel()
 	l, text, html := mailOf(t, toAda, accountMail()...)
-	testkit.Golden(t, "testdata/account.eml", l.mime)
-	testkit.Golden(t, "testdata/account.txt", []byte(text))
-	testkit.Golden(t, "testdata/account.html", []byte(html))
+	testkit.Golden(t, "account.eml", l.mime)
+	testkit.Golden(t, "account.txt", []byte(text))
+	testkit.Golden(t, "account.html", []byte(html))
 }
 
 func summaryMail() (envelope, []told) {
@@ -129,8 +129,8 @@ func TestASummaryShowsAHundredTasksAndCountsTheRest(t *testing.T) {
 	t.Parallel()
 	e, items := summaryMail()
 	l, text, html := mailOf(t, e, items...)
-	testkit.Golden(t, "testdata/summary.txt", []byte(text))
-	testkit.Golden(t, "testdata/summary.html", []byte(html))
+	testkit.Golden(t, "summary.txt", []byte(text))
+	testkit.Golden(t, "summary.html", []byte(html))
 	if l.subject != "Tasks moved to you" {
 		t.Errorf("subject %q", l.subject)
 	}
@@ -142,7 +142,7 @@ func TestASummaryShowsAHundredTasksAndCountsTheRest(t *testing.T) {
 func TestAMailWithOnlyTakenBackTasksSaysSo(t *testing.T) {
 	t.Parallel()
 	_, text, _ := mailOf(t, toAda, accountMail()[4])
-	testkit.Golden(t, "testdata/taken_back.txt", []byte(text))
+	testkit.Golden(t, "taken_back.txt", []byte(text))
 }
 
 func TestHostileTextsStayTexts(t *testing.T) {
