@@ -10,6 +10,7 @@ const (
 	Text   Type = iota
 	Time        // written as RFC 3339, read in a few more ways
 	Object      // fields of its own: "roles.success_manager"
+	Bool
 )
 
 // Field is one that the API knows.
@@ -23,7 +24,7 @@ type Fields []Field
 
 // The kinds of objects.
 var (
-	Users    = Fields{{"id", Text}, {"name", Text}, {"email", Text}, {"time_zone", Text}, {"status", Text}}
+	Users    = Fields{{"id", Text}, {"name", Text}, {"email", Text}, {"time_zone", Text}, {"status", Text}, {"notices", Bool}}
 	Accounts = Fields{{"id", Text}, {"name", Text}, {"attributes", Object}, {"roles", Object}}
 	Tasks    = Fields{
 		{"id", Text}, {"account_id", Text}, {"title", Text}, {"assignee_id", Text}, {"status", Text}, {"source", Text},

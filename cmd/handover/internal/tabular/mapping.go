@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -129,6 +130,12 @@ func (m *Mapping) convert(f field, value string) (any, error) {
 			return nil, err
 		}
 		return t.UTC().Format(time.RFC3339Nano), nil
+	case f.Type == Bool:
+		b, err := strconv.ParseBool(value)
+		if err != nil {
+			return nil, fmt.Errorf("is %q; must be true or false", value)
+		}
+		return b, nil
 	case f.Type == Object && f.key == "":
 		var object map[string]any
 		if json.Unmarshal([]byte(value), &object) != nil {
