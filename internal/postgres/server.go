@@ -192,14 +192,8 @@ func (c *cluster) launch(ctx context.Context, port int) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
-	for state := ""; state != "ready"; _, _, state = c.postmaster() {
-		select {
-		case <-done:
-			return nil, fmt.Errorf("PostgreSQL did not start; the end of %s:\n%s", c.logPath(), c.logTail())
-		case <-ctx.Done():
-			return nil, errors.Join(ctx.Err(), stopProcess(context.WithoutCancel(ctx), pid))
-		case <-time.After(pollInterval):
-		}
+	if err := c.awaitReady(ctx, pid, done); err != nil {
+		return nil, err
 	}
 	s := &Server{url: c.url(port), pid: pid, done: done, log: c.options.Logger}
 	if err := c.ensureDatabase(ctx, s.url); err != nil {
@@ -207,6 +201,22 @@ func (c *cluster) launch(ctx context.Context, port int) (*Server, error) {
 	}
 	s.log.Info("PostgreSQL started", zap.String("part", "postgres"), zap.Int("port", port), zap.String("binaries", c.bin), zap.String("data", c.data))
 	return s, nil
+}
+
+// awaitReady waits for as long as a recovery takes. Until PostgreSQL has got to it, the lock file is that of the last run.
+func (c *cluster) awaitReady(ctx context.Context, pid int, done <-chan struct{}) error {
+	for {
+		if running, _, state := c.postmaster(); running == pid && state == "ready" {
+			return nil
+		}
+		select {
+		case <-done:
+			return fmt.Errorf("PostgreSQL did not start; the end of %s:\n%s", c.logPath(), c.logTail())
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), stopProcess(context.WithoutCancel(ctx), pid))
+		case <-time.After(pollInterval):
+		}
+	}
 }
 
 // attach returns the running server of this cluster, or nil when there is none that works.
