@@ -16,9 +16,7 @@ import (
 )
 
 const (
-	// sendTimeout bounds one mail, from MAIL to the answer after the final dot. Servers may take long to check a mail;
-	// one that needs more leaves us with an unknown outcome, so it is generous.
-	sendTimeout = 60 * time.Second
+	sendTimeout = time.Minute // of a mail, unless configured
 	dialTimeout = 20 * time.Second
 	// stopGrace is what a mail under way gets when the process stops.
 	stopGrace = 10 * time.Second
@@ -42,7 +40,12 @@ type connection struct {
 }
 
 // NewSMTP doesn't connect; the first mail does.
-func NewSMTP(c SMTPConfig) *SMTP { return &SMTP{config: c} }
+func NewSMTP(c SMTPConfig) *SMTP {
+	if c.Timeout <= 0 {
+		c.Timeout = sendTimeout
+	}
+	return &SMTP{config: c}
+}
 
 // Send implements Sender. Whatever fails before the connection stands, refuses the sender, or is a 421, is NotSent; a
 // connection lost before the mail was handed over whole is RejectedForNow.
@@ -78,7 +81,7 @@ func (s *SMTP) Close() error {
 // transact runs one mail transaction and keeps or closes the connection. Stale means that the connection was already
 // gone at its first command.
 func (s *SMTP) transact(ctx context.Context, conn *connection, mail Frozen) (result Result, stale bool) {
-	deadline := time.Now().Add(sendTimeout)
+	deadline := time.Now().Add(s.config.Timeout)
 	_ = conn.raw.SetDeadline(deadline)
 	stop := context.AfterFunc(ctx, func() {
 		if soon := time.Now().Add(stopGrace); soon.Before(deadline) {
@@ -209,7 +212,7 @@ func (s *SMTP) dial(ctx context.Context) (*connection, error) {
 		config.ServerName = s.config.Host
 	}
 	options := []mail.Option{
-		mail.WithPort(s.config.Port), mail.WithTimeout(dialTimeout), mail.WithTLSConfig(config),
+		mail.WithPort(s.config.Port), mail.WithTimeout(min(dialTimeout, s.config.Timeout)), mail.WithTLSConfig(config),
 		mail.WithDialContextFunc(func(ctx context.Context, network, _ string) (net.Conn, error) {
 			// The library doesn't close what it dialed when a later step fails, so we must know it.
 			var err error

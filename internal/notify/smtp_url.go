@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"strconv"
+	"time"
 )
 
 // Security is how a connection to a mail server is protected.
@@ -27,6 +28,9 @@ type SMTPConfig struct {
 	Security       Security
 	// TLS overrides the defaults of TLS, for example to trust a private authority. May be nil.
 	TLS *tls.Config
+	// Timeout bounds one mail, from its first command to the answer after its end; 0 means a minute. Servers may take long
+	// to check a mail, and one that isn't waited for leaves us with an unknown outcome, so be generous.
+	Timeout time.Duration
 }
 
 // ParseSMTPURL reads the value of HANDOVER_SMTP_URL: smtp://user:password@host:587 for STARTTLS, smtps://… for TLS from
