@@ -1,6 +1,18 @@
 package roster
 
-import "context"
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.opentelemetry.io/otel/propagation"
+
+	"handover.io/internal/journal"
+	"handover.io/pkg/event"
+)
 
 // Outcome is what became of a row.
 type Outcome string
@@ -22,32 +34,152 @@ type RowResult struct {
 // MaxSyncRows is how many rows one call of a sync takes; more are an error of the caller.
 const MaxSyncRows = 2000
 
-// SyncUsers takes what upstream says of users: all rows in one transaction, each with its own result, in the order of
-// the rows. A row without its id, or with one that can't be, is a problem of that row. By is the user who sent them.
-//
-// A status of disabled or deleted that differs from what upstream said before is a departure without successor. Role
-// changes that were waiting for a user who becomes known are delivered again.
-func (r *Roster) SyncUsers(ctx context.Context, tenant, by string, rows []UserSaid) ([]RowResult, error) {
-	panic("not yet")
+// prepare makes a result for every row, and puts the rows into rounds: an id that comes again goes into the next round,
+// so that its rows take effect in order while each round is one set. A round holds indexes of rows.
+func prepare[T any](rows []T, id func(T) string) (results []RowResult, rounds [][]int, err error) {
+	if len(rows) > MaxSyncRows {
+		return nil, nil, fmt.Errorf("roster: %d rows in one sync; at most %d", len(rows), MaxSyncRows)
+	}
+	results = make([]RowResult, len(rows))
+	seen := make(map[string]int, len(rows))
+	for i, row := range rows {
+		results[i].ID = id(row)
+		if wrong := event.CheckID(results[i].ID); wrong != "" {
+			results[i].Problem = invalid("id", "%s", wrong)
+			continue
+		}
+		round := seen[results[i].ID]
+		seen[results[i].ID]++
+		if round == len(rounds) {
+			rounds = append(rounds, nil)
+		}
+		rounds[round] = append(rounds[round], i)
+	}
+	return results, rounds, nil
 }
 
-// SyncAccounts takes what upstream says of accounts, as [Roster.SyncUsers] does of users. An owner that differs from what
-// upstream said before becomes a role change: a single row's on the live lane, those of many on the bulk lane.
-func (r *Roster) SyncAccounts(ctx context.Context, tenant, by string, rows []AccountSaid) ([]RowResult, error) {
-	panic("not yet")
+// takeRounds takes the rows of a sync in one transaction: it locks what all of them need, then takes them round by round.
+// Either is done again from the start when the transaction is.
+func (r *Roster) takeRounds(ctx context.Context, results []RowResult, rounds [][]int, lock func(context.Context, pgx.Tx) (round, error)) error {
+	return r.write(ctx, false, func(ctx context.Context, tx pgx.Tx) ([]journal.Entry, error) {
+		take, err := lock(ctx, tx)
+		if err != nil {
+			return nil, err
+		}
+		var entries []journal.Entry
+		for _, rows := range rounds {
+			for _, i := range rows {
+				results[i] = RowResult{ID: results[i].ID}
+			}
+			more, err := take(ctx, rows)
+			if err != nil {
+				return nil, err
+			}
+			entries = append(entries, more...)
+		}
+		return entries, nil
+	})
 }
 
-// SyncTasks takes what upstream says of tasks, as [Roster.SyncUsers] does of users. Their accounts and assignees must be
-// known.
-func (r *Roster) SyncTasks(ctx context.Context, tenant, by string, rows []TaskSaid) ([]RowResult, error) {
-	panic("not yet")
+// round takes the rows with these indexes; it returns the outbox entries to offer after the commit.
+type round func(ctx context.Context, rows []int) ([]journal.Entry, error)
+
+// person is a user as far as receiving goes.
+type person struct {
+	leftAt    *time.Time
+	successor string
 }
 
-// DecodeUser reads one user as JSON. The error is an [*Invalid] that names the field and the remedy.
-func DecodeUser(row []byte) (UserSaid, error) { panic("not yet") }
+const lockPeople = `
+SELECT u.user_id, u.left_at, coalesce(u.successor_id, '')
+FROM unnest($2::text[]) AS p(user_id) JOIN users u ON u.tenant_id = $1 AND u.user_id = p.user_id
+ORDER BY u.user_id FOR SHARE OF u`
 
-// DecodeAccount reads one account as JSON. The error is an [*Invalid] that names the field and the remedy.
-func DecodeAccount(row []byte) (AccountSaid, error) { panic("not yet") }
+// readPeople reads those of the users who are known, and keeps them from leaving, or coming back, until the end of tx.
+func readPeople(ctx context.Context, tx pgx.Tx, tenant string, users map[string]bool) (map[string]person, error) {
+	delete(users, "")
+	people := make(map[string]person, len(users))
+	if len(users) == 0 {
+		return people, nil
+	}
+	rows, err := tx.Query(ctx, lockPeople, tenant, slices.Sorted(maps.Keys(users)))
+	if err != nil {
+		return nil, fmt.Errorf("lock users: %w", err)
+	}
+	var id string
+	var p person
+	if _, err := pgx.ForEachRow(rows, []any{&id, &p.leftAt, &p.successor}, func() error {
+		people[id] = p
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("lock users: %w", err)
+	}
+	return people, nil
+}
 
-// DecodeTask reads one task as JSON. The error is an [*Invalid] that names the field and the remedy.
-func DecodeTask(row []byte) (TaskSaid, error) { panic("not yet") }
+// lockRoles reads the tenant's roles, and keeps them from being removed until the end of tx.
+const lockRoles = `SELECT role FROM roles WHERE tenant_id = $1 ORDER BY role FOR KEY SHARE`
+
+func readRoles(ctx context.Context, tx pgx.Tx, tenant string) (map[string]bool, error) {
+	ids, err := readTexts(ctx, tx, lockRoles, tenant)
+	if err != nil {
+		return nil, fmt.Errorf("read roles: %w", err)
+	}
+	roles := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		roles[id] = true
+	}
+	return roles, nil
+}
+
+const findAccounts = `
+SELECT i.account_id FROM unnest($2::text[]) AS i(account_id)
+CROSS JOIN LATERAL (SELECT FROM accounts a WHERE a.tenant_id = $1 AND a.account_id = i.account_id LIMIT 1) a`
+
+// knownAccounts tells which of the accounts are known.
+func knownAccounts(ctx context.Context, tx pgx.Tx, tenant string, accounts []string) (map[string]bool, error) {
+	ids, err := readTexts(ctx, tx, findAccounts, tenant, accounts)
+	if err != nil {
+		return nil, fmt.Errorf("look for accounts: %w", err)
+	}
+	known := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		known[id] = true
+	}
+	return known, nil
+}
+
+func readTexts(ctx context.Context, tx pgx.Tx, sql string, args ...any) ([]string, error) {
+	rows, err := tx.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
+// column is one column of the rows, for unnest.
+func column[R, T any](rows []R, of func(R) T) []T {
+	out := make([]T, len(rows))
+	for i, row := range rows {
+		out[i] = of(row)
+	}
+	return out
+}
+
+// traceparent is the W3C trace context of the caller, or "".
+func traceparent(ctx context.Context) string {
+	carrier := propagation.MapCarrier{}
+	propagation.TraceContext{}.Inject(ctx, carrier)
+	return carrier.Get("traceparent")
+}
+
+func keys(set map[string]bool) []string { return slices.Collect(maps.Keys(set)) }
+
+// accountsOf makes accounts of a tenant of their ids.
+func accountsOf(tenant string, ids map[string]bool) []Account {
+	accounts := make([]Account, 0, len(ids))
+	for id := range ids {
+		accounts = append(accounts, Account{tenant, id})
+	}
+	return accounts
+}

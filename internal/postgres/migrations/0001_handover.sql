@@ -19,6 +19,8 @@ CREATE TABLE users (
     email        text NOT NULL DEFAULT '',
     time_zone    text NOT NULL DEFAULT 'UTC',
     status       text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'disabled', 'deleted')),
+    -- What upstream said of the status last: only another value is news.
+    synced_status text,
     -- Whether they get e-mails; the in-app notices stay.
     notices      boolean NOT NULL DEFAULT true,
     -- Since when they are gone, and the operation that hands on what they leave behind, once a successor is named.
@@ -145,6 +147,14 @@ CREATE TABLE tasks (
 ) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02);
 CREATE INDEX tasks_open ON tasks (tenant_id, account_id) WHERE status IN ('open', 'in_progress');
 CREATE INDEX tasks_account ON tasks (tenant_id, account_id, task_id);
+
+-- On which accounts a task was before a sync took it to another: its moves of then are found there.
+CREATE TABLE former_accounts (
+    tenant_id  text COLLATE "C" NOT NULL,
+    task_id    text COLLATE "C" NOT NULL,
+    account_id text COLLATE "C" NOT NULL,
+    PRIMARY KEY (tenant_id, task_id, account_id)
+);
 
 -- Who has open tasks on which account: kept in the same transaction as the tasks.
 CREATE TABLE open_tasks (

@@ -1,0 +1,166 @@
+package roster
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"handover.io/internal/journal"
+	"handover.io/pkg/event"
+)
+
+const (
+	// Whoever has inserted the task since it was looked for did so on another account: the locks are not the right ones.
+	insertTasks = `
+INSERT INTO tasks (tenant_id, task_id, account_id, title, status, source, role, priority, url, due_at, created_at,
+                   assignee_id, revision, base_assignee, assigned_at, effective_at, base_revision, synced_assignee)
+SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::timestamptz[], $11::timestamptz[],
+                         $12::text[], $13::bigint[], $14::text[], $15::timestamptz[], $16::timestamptz[], $17::bigint[], $18::text[])
+ON CONFLICT DO NOTHING`
+	updateTasks = `
+UPDATE tasks t SET
+  account_id = w.account_id, title = w.title, status = w.status, source = w.source, role = w.role, priority = w.priority, url = w.url,
+  due_at = w.due_at, created_at = w.created_at, assignee_id = w.assignee_id, revision = w.revision, base_assignee = w.base_assignee,
+  assigned_at = w.assigned_at, effective_at = w.effective_at, base_revision = w.base_revision, synced_assignee = w.synced_assignee, updated_at = now()
+FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::timestamptz[], $11::timestamptz[],
+            $12::text[], $13::bigint[], $14::text[], $15::timestamptz[], $16::timestamptz[], $17::bigint[], $18::text[])
+  AS w(task_id, account_id, title, status, source, role, priority, url, due_at, created_at,
+       assignee_id, revision, base_assignee, assigned_at, effective_at, base_revision, synced_assignee)
+WHERE t.tenant_id = $1 AND t.task_id = w.task_id`
+	rememberAccounts = `
+INSERT INTO former_accounts (tenant_id, task_id, account_id)
+SELECT $1, task_id, account_id FROM unnest($2::text[], $3::text[]) AS f(task_id, account_id)
+ON CONFLICT DO NOTHING`
+)
+
+// write writes what was decided: the tasks, how many open ones people have, the moves and their announcements.
+func (s *taskSync) write(ctx context.Context, changes []taskChange) ([]journal.Entry, error) {
+	// In one order, since tasks that are new may be so to two at once.
+	slices.SortFunc(changes, func(a, b taskChange) int { return cmp.Compare(a.now.ID, b.now.ID) })
+	var fresh, present, taken []taskChange
+	counts := openTasks{}
+	for _, c := range changes {
+		if c.known {
+			present = append(present, c)
+		} else {
+			fresh = append(fresh, c)
+		}
+		if c.known && c.now.AccountID != c.was.AccountID {
+			taken = append(taken, c)
+		}
+		if c.was.open() {
+			counts.add(s.account(c.was.AccountID), c.was.Assignee, -1)
+		}
+		if c.now.open() {
+			counts.add(s.account(c.now.AccountID), c.now.Assignee, 1)
+		}
+	}
+	if err := s.writeTasks(ctx, fresh, present, taken); err != nil {
+		return nil, err
+	}
+	if err := counts.write(ctx, s.tx); err != nil {
+		return nil, err
+	}
+	moves := s.moves(changes)
+	if err := recordMoves(ctx, s.tx, moves); err != nil {
+		return nil, err
+	}
+	entries, err := Announcements(moves)
+	if err != nil {
+		return nil, err
+	}
+	if err := journal.Append(ctx, s.tx, entries); err != nil {
+		return nil, err
+	}
+	handedOn, err := HandOn(ctx, s.tx, s.left(changes))
+	return append(entries, handedOn...), err
+}
+
+func (s *taskSync) writeTasks(ctx context.Context, fresh, present, taken []taskChange) error {
+	if len(fresh) > 0 {
+		inserted, err := s.tx.Exec(ctx, insertTasks, columnsOfTasks(s.tenant, fresh)...)
+		if err != nil {
+			return err
+		}
+		if inserted.RowsAffected() < int64(len(fresh)) {
+			return errChanged
+		}
+	}
+	if len(present) > 0 {
+		if _, err := s.tx.Exec(ctx, updateTasks, columnsOfTasks(s.tenant, present)...); err != nil {
+			return err
+		}
+	}
+	if len(taken) > 0 {
+		_, err := s.tx.Exec(ctx, rememberAccounts, s.tenant, column(taken, func(c taskChange) string { return c.was.ID }),
+			column(taken, func(c taskChange) string { return c.was.AccountID }))
+		return err
+	}
+	return nil
+}
+
+func columnsOfTasks(tenant string, changes []taskChange) []any {
+	text := func(of func(t *task) string) []string {
+		return column(changes, func(c taskChange) string { return of(&c.now) })
+	}
+	maybe := func(of func(t *task) string) []*string {
+		return column(changes, func(c taskChange) *string { return orNull(of(&c.now)) })
+	}
+	return []any{
+		tenant,
+		text(func(t *task) string { return t.ID }), text(func(t *task) string { return t.AccountID }), text(func(t *task) string { return t.Title }),
+		text(func(t *task) string { return t.Status }), text(func(t *task) string { return t.Source }), text(func(t *task) string { return t.Role }),
+		text(func(t *task) string { return t.Priority }), text(func(t *task) string { return t.URL }),
+		column(changes, func(c taskChange) *time.Time { return c.now.DueAt }), column(changes, func(c taskChange) *time.Time { return c.now.CreatedAt }),
+		maybe(func(t *task) string { return t.Assignee }), column(changes, func(c taskChange) int64 { return c.now.Revision }),
+		maybe(func(t *task) string { return t.Base.Assignee }), column(changes, func(c taskChange) time.Time { return c.now.Base.AssignedAt }),
+		column(changes, func(c taskChange) time.Time { return c.now.Base.EffectiveAt }), column(changes, func(c taskChange) int64 { return c.now.BaseRevision }),
+		maybe(func(t *task) string { return t.Synced }),
+	}
+}
+
+// moves are the tasks that went to another assignee, grouped by what an announcement says of them.
+func (s *taskSync) moves(changes []taskChange) []Move {
+	var moves []Move
+	at := map[moveKey]int{}
+	for _, c := range changes {
+		if c.now.Assignee == c.was.Assignee {
+			continue
+		}
+		key := moveKey{Account: s.account(c.now.AccountID), from: c.was.Assignee, to: c.now.Assignee, correction: c.correction}
+		move := Move{Account: key.Account, Reason: cmp.Or(c.reason, bySync), By: s.by, From: key.from, To: key.to, At: s.heads.Clock}
+		if c.cause != nil {
+			key.cause = c.cause.Key
+			move = MovedBy(c.cause, key.from, key.to, key.correction, s.heads.Clock)
+			move.Account = key.Account
+		}
+		i, grouped := at[key]
+		if !grouped {
+			i = len(moves)
+			at[key], moves = i, append(moves, move)
+		}
+		moves[i].Tasks = append(moves[i].Tasks, c.now.reassigned())
+	}
+	return moves
+}
+
+func (t task) reassigned() event.ReassignedTask {
+	return event.ReassignedTask{ID: t.ID, Revision: t.Revision, Title: t.Title, DueAt: t.DueAt, Priority: t.Priority, Source: t.Source, URL: t.URL}
+}
+
+// left is what open tasks may have been left with people who are gone; who is known to be here is passed over.
+func (s *taskSync) left(changes []taskChange) []Left {
+	seen := map[Left]bool{}
+	var left []Left
+	for _, c := range changes {
+		p, read := s.people[c.now.Assignee]
+		l := Left{Account: s.account(c.now.AccountID), Person: c.now.Assignee}
+		if c.now.Assignee == "" || !c.now.open() || (read && p.leftAt == nil) || seen[l] {
+			continue
+		}
+		seen[l] = true
+		left = append(left, l)
+	}
+	return left
+}
