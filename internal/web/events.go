@@ -1,0 +1,219 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"go.opentelemetry.io/otel/propagation"
+
+	"handover.io/internal/handover"
+	"handover.io/internal/roster"
+	"handover.io/pkg/event"
+)
+
+const (
+	mediaEvent  = "application/cloudevents+json"
+	mediaEvents = "application/cloudevents-batch+json"
+
+	// eventLimit is for one event; the broker takes up to 1 MB, and a role change needs a few hundred bytes.
+	eventLimit = 256 << 10
+	// batchLimit is what one batch may hold: few enough that their acknowledgement fits the time of a request.
+	batchLimit = 1000
+	// bulkFrom is from how many events on a batch is bulk work, which single changes don't queue behind.
+	bulkFrom = 100
+)
+
+// Accepted says how many events the stream has.
+type Accepted struct {
+	Accepted int `json:"accepted" doc:"Events that are safely on the stream." example:"1"`
+}
+
+type accepted struct{ Body Accepted }
+
+func (s *server) events() {
+	event := &huma.Schema{Type: "object", Description: "AccountRoleChanged as a CloudEvent; see schemas/account-role-changed.v1.schema.json.",
+		Required: []string{"specversion", "id", "source", "type", "time", "data"}}
+	register(s, route{
+		method: http.MethodPost, path: "/v1/events", right: roster.RightAssign, id: "publish-events", tag: "Handing over",
+		summary: "Publish role changes as CloudEvents",
+		about: "Takes AccountRoleChanged events (`io.handover.account.role.changed.v1`) by the CloudEvents HTTP binding: structured (`" + mediaEvent +
+			"`), binary (`ce-*` headers, the data as body) or a batch of up to 1,000 (`" + mediaEvents + "`), which is taken whole or not at all. " +
+			"The answer comes when the stream has acknowledged them; what becomes of them shows in the account's history. " +
+			"`data.tenant_id` must be the tenant of the token, and `data.initiated_by` its user, unless it has the right `sync`. " +
+			"Events with the same source and id are one event, so a repeat does nothing.",
+		status: http.StatusAccepted, limit: wideBodyLimit, anyMedia: true,
+		body: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+			mediaEvent: {Schema: event, Example: map[string]any{
+				"specversion": "1.0", "id": "crm-4711", "source": "//crm.example.com", "type": "io.handover.account.role.changed.v1",
+				"time": "2026-01-15T09:30:00Z", "data": map[string]any{"tenant_id": "demo", "account_id": "a-1", "role": "success_manager",
+					"new_owner_id": "u-2", "reason": "api", "initiated_by": "u-1"}}},
+			mediaEvents:        {Schema: &huma.Schema{Type: "array", Items: event, MaxItems: ptr(batchLimit)}},
+			"application/json": {Schema: &huma.Schema{Type: "object", Description: "The data alone, in binary mode: the attributes are in ce-* headers."}},
+		}},
+	}, func(ctx context.Context, _ *struct{}) (*accepted, error) {
+		n, err := s.takeEvents(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return &accepted{Accepted{n}}, nil
+	})
+}
+
+func (s *server) takeEvents(ctx context.Context) (int, error) {
+	received, batch, err := received(requestOf(ctx).header, bodyOf(ctx))
+	if err != nil {
+		return 0, err
+	}
+	who := callerOf(ctx)
+	subject := event.SubjectRoleChanged(who.TenantID)
+	if len(received) > bulkFrom {
+		subject = event.SubjectRoleBulk(who.TenantID)
+	}
+	var refused refusals
+	messages := make([]event.Message, 0, len(received))
+	for i, m := range received {
+		m.Subject = subject
+		c, err := acceptable(who, m)
+		if err != nil {
+			at := ""
+			if batch {
+				at = fmt.Sprintf("[%d]", i)
+			}
+			refused.add(at, err)
+			continue
+		}
+		if c.Traceparent == "" {
+			c.Traceparent = traceparent(ctx)
+		}
+		// Written anew, so that whoever reads it reads what was checked here.
+		message, err := c.Message(subject)
+		if err != nil {
+			return 0, err
+		}
+		messages = append(messages, message)
+	}
+	if err := refused.problem(); err != nil || len(messages) == 0 {
+		return 0, err
+	}
+	if err := s.Events(ctx, messages); err != nil {
+		return 0, newProblem(http.StatusServiceUnavailable,
+			"The stream has not acknowledged the events. Send the same again: what it already has it recognises.").
+			with("Retry-After", "2").because(err)
+	}
+	return len(messages), nil
+}
+
+// received are the messages of a request, and whether they came as a batch. Of the headers they have only what belongs
+// to events.
+func received(h http.Header, body []byte) ([]event.Message, bool, error) {
+	media, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
+	structured := map[string][]string{"Content-Type": {mediaEvent}}
+	switch {
+	case media == mediaEvents:
+		var raw []json.RawMessage
+		if err := json.Unmarshal(body, &raw); err != nil {
+			return nil, true, newProblem(http.StatusBadRequest, "The body is not a JSON array of CloudEvents: "+err.Error()+".")
+		}
+		if len(raw) > batchLimit {
+			return nil, true, newProblem(http.StatusRequestEntityTooLarge, fmt.Sprintf("The batch has %d events; send at most %d at once.", len(raw), batchLimit))
+		}
+		out := make([]event.Message, len(raw))
+		for i, r := range raw {
+			out[i] = event.Message{Header: structured, Body: r}
+		}
+		return out, true, nil
+	case media == mediaEvent:
+		return []event.Message{{Header: structured, Body: body}}, false, nil
+	case h.Get("Ce-Specversion") != "":
+		m := event.Message{Header: map[string][]string{}, Body: body}
+		for name, values := range h {
+			if strings.HasPrefix(name, "Ce-") || name == "Content-Type" {
+				m.Header[strings.ToLower(name)] = values
+			}
+		}
+		return []event.Message{m}, false, nil
+	}
+	return nil, false, newProblem(http.StatusUnsupportedMediaType, "The body is no CloudEvent: send Content-Type "+mediaEvent+" or "+mediaEvents+
+		", or the attributes in ce-* headers.").with("Accept", mediaEvent+", "+mediaEvents)
+}
+
+// errNotYours refuses an event in somebody else's name.
+var errNotYours = &event.Invalid{Field: "data.initiated_by",
+	Remedy: `must be the token's user; a token with the right "sync" may name others`}
+
+// acceptable decodes an event and checks that the caller may publish it.
+func acceptable(who roster.Identity, m event.Message) (event.AccountRoleChanged, error) {
+	if len(m.Body) > eventLimit {
+		return event.AccountRoleChanged{}, &event.Invalid{Remedy: "is larger than 256 KB"}
+	}
+	if !json.Valid(m.Body) {
+		return event.AccountRoleChanged{}, &event.Invalid{Remedy: "is not JSON"}
+	}
+	c, err := event.DecodeAccountRoleChanged(m)
+	var invalid *event.Invalid
+	switch {
+	case errors.As(err, &invalid) && invalid.Reason == event.ReasonTenantMismatch:
+		return c, &event.Invalid{Field: invalid.Field, Remedy: "must be the tenant of the token"}
+	case err != nil:
+		return c, err
+	case c.Source == event.SourceHandover:
+		return c, &event.Invalid{Field: "source", Remedy: "is Handover's own; name your system"}
+	case c.Time.After(time.Now().Add(handover.MaxAhead)):
+		return c, &event.Invalid{Field: "time", Remedy: "is more than five minutes ahead of our clock; send when it occurred"}
+	case c.InitiatedBy != who.UserID && !slices.Contains(who.Rights, roster.RightSync):
+		return c, errNotYours
+	}
+	return c, nil
+}
+
+// refusals gathers what is wrong with the events of one request.
+type refusals struct {
+	fields    []FieldProblem
+	forbidden bool
+}
+
+// refusalsShown is how many are listed; who sends a thousand wrong ones has one mistake.
+const refusalsShown = 100
+
+func (r *refusals) add(at string, err error) {
+	var invalid *event.Invalid
+	if !errors.As(err, &invalid) {
+		invalid = &event.Invalid{Remedy: err.Error()}
+	}
+	r.forbidden = r.forbidden || invalid == errNotYours
+	if len(r.fields) == refusalsShown {
+		return
+	}
+	location := "body" + at
+	if invalid.Field != "" {
+		location += "." + invalid.Field
+	}
+	r.fields = append(r.fields, FieldProblem{location, invalid.Remedy})
+}
+
+func (r *refusals) problem() error {
+	switch {
+	case len(r.fields) == 0:
+		return nil
+	case r.forbidden:
+		return newProblem(http.StatusForbidden, "The event names somebody else as initiator, which needs the right \"sync\". Nothing was published.", r.fields...)
+	}
+	p := unprocessable(r.fields...)
+	p.Detail += " Nothing was published."
+	return p
+}
+
+// traceparent is the trace of this request, as an event carries it.
+func traceparent(ctx context.Context) string {
+	carrier := propagation.MapCarrier{}
+	propagation.TraceContext{}.Inject(ctx, carrier)
+	return carrier["traceparent"]
+}

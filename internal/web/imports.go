@@ -1,0 +1,256 @@
+package web
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"handover.io/internal/roster"
+)
+
+const (
+	// chunkRows and chunkBytes bound what is decoded, and in one transaction, at a time: whatever is sent, an import
+	// needs no more memory than this.
+	chunkRows  = 1000
+	chunkBytes = 4 << 20
+)
+
+// ImportLine is a line of the answer to an import: about a row that was refused, progress, or the end.
+type ImportLine struct {
+	Line     int            `json:"line,omitempty" doc:"Of the request, from 1: a row that was refused."`
+	ID       string         `json:"id,omitempty" doc:"Of that row, where it has one."`
+	Field    string         `json:"field,omitempty"`
+	Problem  string         `json:"problem,omitempty" doc:"What is wrong with the row and what to do."`
+	Progress *ImportRows    `json:"progress,omitempty" doc:"After every chunk."`
+	Summary  *ImportSummary `json:"summary,omitempty" doc:"The last line of an import that was read to its end."`
+	Aborted  *Problem       `json:"aborted,omitempty" doc:"The last line of one that wasn't: what was taken by then stays, and the import can be repeated."`
+}
+
+// ImportRows says how far an import is.
+type ImportRows struct {
+	Rows int `json:"rows"`
+}
+
+// ImportSummary says what became of the rows.
+type ImportSummary struct {
+	Rows      int `json:"rows" example:"50000"`
+	Created   int `json:"created"`
+	Updated   int `json:"updated"`
+	Unchanged int `json:"unchanged"`
+	Failed    int `json:"failed"`
+}
+
+// registerImport registers the import of what; sync takes up to chunkRows rows, decoded from lines such as example.
+func registerImport[T any](s *server, what, example string, decode func([]byte) (T, error),
+	sync func(ctx context.Context, tenant, by string, rows []T) ([]roster.RowResult, error)) {
+	rt := route{
+		method: http.MethodPost, path: "/v1/imports/" + what, right: roster.RightSync, id: "import-" + what, tag: "Roster", stream: true, anyMedia: true,
+		summary: "Import " + what,
+		about: "Takes any number of " + what + ", one JSON object with its `id` per line (NDJSON), while they are being sent, and answers in the same way: a line for every row " +
+			"that is refused, progress after every thousand, and at last a `summary`. The other rows are taken. Without `summary` the import is incomplete; " +
+			"it can be repeated as often as you like. An Idempotency-Key isn't needed and has no effect.",
+		body: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+			"application/x-ndjson": {Schema: &huma.Schema{Type: "string"}, Example: example + "\n"},
+		}},
+	}
+	register(s, rt, func(_ context.Context, _ *struct{}) (*huma.StreamResponse, error) {
+		return &huma.StreamResponse{Body: func(hc huma.Context) {
+			r, w := humago.Unwrap(hc)
+			who := callerOf(r.Context())
+			in := importing[T]{
+				ctx: r.Context(), decode: decode, out: &lineWriter{w: w, conn: http.NewResponseController(w)},
+				sync: func(ctx context.Context, rows []T) ([]roster.RowResult, error) {
+					return sync(ctx, who.TenantID, who.UserID, rows)
+				},
+			}
+			in.run(w, r)
+		}}, nil
+	})
+	s.documented(rt).Responses["200"].Content = map[string]*huma.MediaType{"application/x-ndjson": {
+		Schema:  schemaOf[ImportLine](s),
+		Example: `{"line":7,"id":"t-9","field":"due_at","problem":"must be a time, RFC 3339"}` + "\n" + `{"progress":{"rows":1000}}` + "\n" + `{"summary":{"rows":1000,"created":900,"updated":90,"unchanged":9,"failed":1}}` + "\n",
+	}}
+}
+
+// importing is one import under way.
+type importing[T any] struct {
+	ctx    context.Context
+	decode func([]byte) (T, error)
+	sync   func(context.Context, []T) ([]roster.RowResult, error)
+	out    *lineWriter
+	sum    ImportSummary
+
+	// The chunk: the rows that could be read, the line of each, and what is refused.
+	rows    []T
+	lines   []int
+	refused []ImportLine
+	read    int
+	bytes   int
+}
+
+func (in *importing[T]) run(w http.ResponseWriter, r *http.Request) {
+	// Answers go out while the request comes in.
+	_ = in.out.conn.EnableFullDuplex()
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.Header().Set("X-Accel-Buffering", "no")
+	err := in.readAll(newLines(&patientReader{r: r.Body, conn: in.out.conn}))
+	switch {
+	case in.out.err != nil: // nobody reads
+		requestOf(in.ctx).err = in.out.err
+	case err == nil:
+		in.out.write(ImportLine{Summary: &in.sum})
+	case in.out.began:
+		in.out.write(ImportLine{Aborted: explain(in.ctx, err, "body")})
+	default:
+		writeProblem(w, r, explain(in.ctx, err, "body"))
+	}
+	in.out.flush()
+}
+
+func (in *importing[T]) readAll(from *lines) error {
+	for {
+		line, err := from.next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return in.take()
+		case errors.Is(err, errLineTooLong):
+			in.read++
+			in.refused = append(in.refused, ImportLine{Line: from.number, Problem: err.Error()})
+		case err != nil:
+			// What has arrived before is whole, and is taken.
+			return cmp.Or(in.take(), cutOff(err))
+		default:
+			in.add(from.number, line)
+		}
+		if in.read >= chunkRows || in.bytes >= chunkBytes {
+			if err := in.take(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (in *importing[T]) add(number int, line []byte) {
+	in.read++
+	in.bytes += len(line)
+	row, err := in.decode(line)
+	if err != nil {
+		in.refused = append(in.refused, refusedRow(number, idOf(line), err))
+		return
+	}
+	in.rows, in.lines = append(in.rows, row), append(in.lines, number)
+}
+
+// take syncs the chunk and reports on it.
+func (in *importing[T]) take() error {
+	if in.read == 0 {
+		return nil
+	}
+	results, err := in.sync(in.ctx, in.rows)
+	if err != nil {
+		return err
+	}
+	for i, r := range results {
+		switch r.Outcome {
+		case roster.Created:
+			in.sum.Created++
+		case roster.Updated:
+			in.sum.Updated++
+		case roster.Unchanged:
+			in.sum.Unchanged++
+		default:
+			in.refused = append(in.refused, refusedRow(in.lines[i], r.ID, r.Problem))
+		}
+	}
+	in.sum.Rows += in.read
+	in.sum.Failed += len(in.refused)
+	slices.SortFunc(in.refused, func(a, b ImportLine) int { return cmp.Compare(a.Line, b.Line) })
+	for _, l := range in.refused {
+		in.out.write(l)
+	}
+	in.out.write(ImportLine{Progress: &ImportRows{in.sum.Rows}})
+	in.out.flush()
+	clear(in.rows)
+	in.rows, in.lines, in.refused, in.read, in.bytes = in.rows[:0], in.lines[:0], in.refused[:0], 0, 0
+	return in.out.err
+}
+
+func refusedRow(line int, id string, err error) ImportLine {
+	l := ImportLine{Line: line, ID: id}
+	var invalid *roster.Invalid
+	if errors.As(err, &invalid) {
+		l.Field, l.Problem = invalid.Field, invalid.Remedy
+	} else {
+		l.Problem = err.Error()
+	}
+	return l
+}
+
+// idOf is the id of a row that can't be taken, where it can be made out.
+func idOf(line []byte) string {
+	var row struct {
+		ID string `json:"id"`
+	}
+	_ = json.Unmarshal(line, &row)
+	return row.ID
+}
+
+func cutOff(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return newProblem(http.StatusRequestTimeout, "Nothing more arrived for a minute.").because(err)
+	}
+	return newProblem(http.StatusBadRequest, "The body ended before it was complete.").because(err)
+}
+
+// patientReader gives every read of a body its own time: an import may take hours, but not stand still.
+type patientReader struct {
+	r    io.Reader
+	conn *http.ResponseController
+}
+
+func (p *patientReader) Read(b []byte) (int, error) {
+	_ = p.conn.SetReadDeadline(time.Now().Add(bodyTimeout))
+	n, err := p.r.Read(b)
+	if err != nil {
+		// At the end the server goes on listening for the client to go away; it must not take the deadline for that.
+		_ = p.conn.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}
+
+// lineWriter writes JSON lines.
+type lineWriter struct {
+	w     http.ResponseWriter
+	conn  *http.ResponseController
+	began bool
+	err   error
+}
+
+func (l *lineWriter) write(v any) {
+	if l.err != nil {
+		return
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		l.err = err
+		return
+	}
+	l.began = true
+	_ = l.conn.SetWriteDeadline(time.Now().Add(streamTimeout))
+	_, l.err = l.w.Write(append(b, '\n'))
+}
+
+func (l *lineWriter) flush() {
+	if l.err == nil {
+		l.err = l.conn.Flush()
+	}
+}
