@@ -32,7 +32,7 @@ type batchAck struct {
 //
 // Only the last message asks for an answer: whatever was wrong with an earlier one makes the batch incomplete.
 func (b *Bus) publishBatch(ctx context.Context, g group) error {
-	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
+	ctx, cancel := b.request(ctx)
 	defer cancel()
 	id, last := nuid.Next(), len(g.messages)-1
 	for i, m := range g.messages {
@@ -48,7 +48,7 @@ func (b *Bus) publishBatch(ctx context.Context, g group) error {
 		m.Header[headerBatchCommit] = []string{"1"}
 		answer, err := b.nc.RequestMsgWithContext(ctx, m)
 		if err != nil {
-			return firstError(nil, err)
+			return firstError(nil, cause(ctx, err))
 		}
 		var ack batchAck
 		if err := json.Unmarshal(answer.Data, &ack); err != nil {

@@ -38,16 +38,18 @@ type Bus struct {
 	log    *zap.Logger
 	closed chan struct{}
 
-	mu        sync.Mutex
-	connected chan struct{} // closed, and replaced, at every connect
-	limits    *Limits       // of the last EnsureStreams
-	atomic    bool          // whether the broker takes atomic batches
-	created   map[string]time.Time
+	mu         sync.Mutex
+	connected  chan struct{}   // closed, and replaced, at every connect
+	session    context.Context // ends when the connection breaks
+	endSession context.CancelCauseFunc
+	limits     *Limits // of the last EnsureStreams
+	atomic     bool    // whether the broker takes atomic batches
+	created    map[string]time.Time
 }
 
 // Connect returns a Bus at once, even while the broker is away: it goes on trying, for ever. It fails only on options
 // that can't ever work.
-func Connect(_ context.Context, o Options) (*Bus, error) {
+func Connect(ctx context.Context, o Options) (*Bus, error) {
 	if o.Logger == nil {
 		o.Logger = zap.NewNop()
 	}
@@ -55,6 +57,9 @@ func Connect(_ context.Context, o Options) (*Bus, error) {
 		log: o.Logger.With(zap.String("part", "bus")), closed: make(chan struct{}),
 		connected: make(chan struct{}), created: map[string]time.Time{},
 	}
+	b.session, b.endSession = context.WithCancelCause(context.Background())
+	b.endSession(ErrDisconnected)
+	first := b.connected
 	options := []nats.Option{
 		nats.Name(o.Name),
 		nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true),
@@ -63,11 +68,7 @@ func Connect(_ context.Context, o Options) (*Bus, error) {
 		nats.ReconnectBufSize(-1),
 		nats.ConnectHandler(func(nc *nats.Conn) { b.onConnect(nc) }),
 		nats.ReconnectHandler(func(nc *nats.Conn) { b.onConnect(nc) }),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil {
-				b.log.Warn("lost the broker; reconnecting", zap.Error(err))
-			}
-		}),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { b.onDisconnect(err) }),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { b.log.Debug("the broker is away", zap.Error(err)) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { b.log.Warn("broker", zap.Error(err)) }),
 		nats.ClosedHandler(func(*nats.Conn) { close(b.closed) }),
@@ -84,6 +85,12 @@ func Connect(_ context.Context, o Options) (*Bus, error) {
 	if b.js, err = jetstream.New(b.nc, jetstream.WithPublishAsyncTimeout(ackTimeout)); err != nil {
 		return nil, fmt.Errorf("connect to the broker: %w", err)
 	}
+	if b.nc.IsConnected() {
+		select {
+		case <-first:
+		case <-ctx.Done():
+		}
+	}
 	return b, nil
 }
 
@@ -97,25 +104,50 @@ func (b *Bus) onConnect(nc *nats.Conn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	clear(b.created) // it may be another broker, or the same one with other disks
+	b.session, b.endSession = context.WithCancelCause(context.Background())
 	close(b.connected)
 	b.connected = make(chan struct{})
 }
 
-// Connected tells whether the broker is there now.
-func (b *Bus) Connected() bool { return b.nc.IsConnected() }
-
-// nextConnect is closed at the next connect after this call.
-func (b *Bus) nextConnect() <-chan struct{} {
+func (b *Bus) onDisconnect(err error) {
+	if err != nil {
+		b.log.Warn("lost the broker; reconnecting", zap.Error(err))
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.connected
+	b.endSession(ErrDisconnected)
+}
+
+// Connected tells whether the broker is there now.
+func (b *Bus) Connected() bool { return b.current().Err() == nil }
+
+// current is the context of the present connection; it has ended while there is none.
+func (b *Bus) current() context.Context {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.session
+}
+
+// request returns a context for something that the broker answers, on this connection or not at all.
+func (b *Bus) request(ctx context.Context) (context.Context, context.CancelFunc) {
+	session := b.current()
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(session, func() { cancel(context.Cause(session)) })
+	ctx, cancelTimeout := context.WithTimeout(ctx, ackTimeout)
+	return ctx, func() {
+		stop()
+		cancelTimeout()
+		cancel(nil)
+	}
 }
 
 // awaitConnected returns when the broker is there, or the error of ctx.
 func (b *Bus) awaitConnected(ctx context.Context) error {
 	for {
-		next := b.nextConnect()
-		if b.Connected() {
+		b.mu.Lock()
+		next, session := b.connected, b.session
+		b.mu.Unlock()
+		if session.Err() == nil {
 			return nil
 		}
 		select {

@@ -89,7 +89,7 @@ func (w worker) see(ctx context.Context, batch []*nats.Msg) bool {
 	for i, m := range batch {
 		messages[i] = read(m)
 	}
-	defer extend(batch)()
+	defer extend(batch, extendEvery)()
 	wait := &backoff.ExponentialBackOff{InitialInterval: firstRetry, RandomizationFactor: 0.3, Multiplier: 2, MaxInterval: lastRetry}
 	for attempt := 1; ; attempt++ {
 		err := w.handle(w.work, messages)
@@ -111,27 +111,21 @@ func (w worker) see(ctx context.Context, batch []*nats.Msg) bool {
 }
 
 // extend keeps telling the broker that the batch is being worked on, until the returned function is called.
-func extend(batch []*nats.Msg) (stop func()) {
+func extend(batch []*nats.Msg, every time.Duration) (stop func()) {
 	done := make(chan struct{})
-	var timer *time.Timer
-	var mu sync.Mutex
-	mu.Lock()
-	defer mu.Unlock()
-	timer = time.AfterFunc(extendEvery, func() {
-		select {
-		case <-done:
-			return
-		default:
+	go func() {
+		ticker := time.NewTicker(every)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-ticker.C:
+				respond(batch, inProgress)
+			}
 		}
-		respond(batch, inProgress)
-		mu.Lock()
-		defer mu.Unlock()
-		timer.Reset(extendEvery)
-	})
-	return func() {
-		close(done)
-		timer.Stop()
-	}
+	}()
+	return func() { close(done) }
 }
 
 // What can be answered to a message.

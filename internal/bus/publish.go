@@ -159,12 +159,11 @@ func (b *Bus) publishEach(ctx context.Context, g group) error {
 			var err error
 			if futures[i], err = b.js.PublishMsgAsync(m); err != nil {
 				failure = firstError(failure, err)
-				break
 			}
 		}
 		for i, f := range futures {
 			if f == nil {
-				break
+				continue
 			}
 			select {
 			case ack := <-f.Ok():
@@ -180,6 +179,14 @@ func (b *Bus) publishEach(ctx context.Context, g group) error {
 		}
 	}
 	return failure
+}
+
+// cause says why ctx ended, if that is what err is about.
+func cause(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // firstError keeps the first of many alike, but a full stream over all others, since that one says what to do.

@@ -131,7 +131,7 @@ func (p *puller) prepare(ctx context.Context) error {
 	if err := p.bus.awaitConnected(ctx); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
+	ctx, cancel := p.bus.request(ctx)
 	defer cancel()
 	config := jetstream.ConsumerConfig{
 		Durable: p.Durable, FilterSubject: p.Filter,
@@ -145,7 +145,7 @@ func (p *puller) prepare(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("consumer %s: %w", p.Durable, err)
+		return fmt.Errorf("consumer %s: %w", p.Durable, cause(ctx, err))
 	}
 	p.adopt(ctx, consumer.CachedInfo())
 	if p.sub == nil {
@@ -178,7 +178,7 @@ func (p *puller) pull(ctx context.Context) ([]*nats.Msg, error) {
 	if batch := p.buffered(); len(batch) > 0 {
 		return batch, nil
 	}
-	reconnected := p.bus.nextConnect()
+	session := p.bus.current()
 	reply, err := p.ask()
 	if err != nil {
 		return nil, err
@@ -191,8 +191,8 @@ func (p *puller) pull(ctx context.Context) ([]*nats.Msg, error) {
 		case <-ctx.Done():
 			respond(batch, giveBack)
 			return nil, nil
-		case <-reconnected:
-			return batch, errors.New("the connection was lost")
+		case <-session.Done():
+			return batch, ErrDisconnected
 		case <-silence.C:
 			if len(batch) > 0 {
 				return batch, nil

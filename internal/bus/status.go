@@ -42,11 +42,13 @@ type ConsumerStatus struct {
 
 // Status asks the broker about all streams and their durable consumers.
 func (b *Bus) Status(ctx context.Context) (StreamsStatus, error) {
+	ctx, cancel := b.request(ctx)
+	defer cancel()
 	var out StreamsStatus
 	for _, known := range streams {
 		s, err := b.js.Stream(ctx, known.name)
 		if err != nil {
-			return nil, fmt.Errorf("stream %s: %w", known.name, err)
+			return nil, fmt.Errorf("stream %s: %w", known.name, cause(ctx, err))
 		}
 		info := s.CachedInfo()
 		status := StreamStatus{

@@ -21,7 +21,7 @@ type Limits struct {
 	RoleChanges, TaskReassignments, DeadLetters int64
 	// MaxAge is how long messages are kept; 30 days by default.
 	MaxAge time.Duration
-	// Replicas of each stream; 1 by default.
+	// Replicas of each stream; by default as many as it has, 1 for a new one.
 	Replicas int
 }
 
@@ -87,26 +87,20 @@ func (b *Bus) ensureStreams(ctx context.Context) error {
 	if l == nil {
 		return errors.New("the streams are not there, and EnsureStreams was never called")
 	}
+	ctx, cancel := b.request(ctx)
+	defer cancel()
 	account, err := b.js.AccountInfo(ctx)
 	if err != nil {
-		return fmt.Errorf("ask the broker for JetStream: %w", err)
+		return fmt.Errorf("ask the broker for JetStream: %w", cause(ctx, err))
 	}
 	atomic := account.API.Level >= atomicLevel
 	if !atomic {
 		b.log.Warn("the broker is older than 2.12 and takes no atomic batches; publishing is slower", zap.Int("api_level", account.API.Level))
 	}
 	for _, s := range streams {
-		info, err := b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-			Name: s.name, Description: s.purpose, Subjects: s.subjects,
-			Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew,
-			MaxBytes: s.maxBytes(*l), MaxAge: cmp.Or(l.MaxAge, defaultMaxAge), MaxMsgSize: maxMessageSize,
-			Duplicates: min(duplicateWindow, cmp.Or(l.MaxAge, defaultMaxAge)), Replicas: cmp.Or(l.Replicas, 1),
-			AllowDirect: true, AllowAtomicPublish: atomic,
-		})
-		if err != nil {
-			return fmt.Errorf("stream %s: %w", s.name, err)
+		if err := b.ensureStream(ctx, s, *l, atomic); err != nil {
+			return fmt.Errorf("stream %s: %w", s.name, cause(ctx, err))
 		}
-		b.setCreated(s.name, info.CachedInfo().Created)
 	}
 	b.mu.Lock()
 	b.atomic = atomic
@@ -114,11 +108,35 @@ func (b *Bus) ensureStreams(ctx context.Context) error {
 	return nil
 }
 
+func (b *Bus) ensureStream(ctx context.Context, s stream, l Limits, atomic bool) error {
+	config := jetstream.StreamConfig{Name: s.name, Storage: jetstream.FileStorage, Replicas: 1}
+	// What operators have added to a stream stays.
+	if existing, err := b.js.Stream(ctx, s.name); err == nil {
+		config = existing.CachedInfo().Config
+	} else if !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return err
+	}
+	config.Description, config.Subjects = s.purpose, s.subjects
+	config.Retention, config.Discard = jetstream.LimitsPolicy, jetstream.DiscardNew
+	config.MaxBytes, config.MaxAge, config.MaxMsgSize = s.maxBytes(l), cmp.Or(l.MaxAge, defaultMaxAge), maxMessageSize
+	config.Duplicates = min(duplicateWindow, config.MaxAge)
+	config.Replicas = cmp.Or(l.Replicas, config.Replicas)
+	config.AllowDirect, config.AllowAtomicPublish = true, atomic
+	info, err := b.js.CreateOrUpdateStream(ctx, config)
+	if err != nil {
+		return err
+	}
+	b.setCreated(s.name, info.CachedInfo().Created)
+	return nil
+}
+
 // StreamCreated asks the broker for the identity of a stream and its last sequence.
 func (b *Bus) StreamCreated(ctx context.Context, stream string) (time.Time, uint64, error) {
+	ctx, cancel := b.request(ctx)
+	defer cancel()
 	info, err := b.js.Stream(ctx, stream)
 	if err != nil {
-		return time.Time{}, 0, fmt.Errorf("stream %s: %w", stream, err)
+		return time.Time{}, 0, fmt.Errorf("stream %s: %w", stream, cause(ctx, err))
 	}
 	cached := info.CachedInfo()
 	return b.setCreated(stream, cached.Created), cached.State.LastSeq, nil
