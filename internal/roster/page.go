@@ -90,10 +90,15 @@ func cursorNumber(n int64) string   { return strconv.FormatInt(n, 10) }
 
 // page makes a page of rows, of which one more than asked for was wanted. Key is what the cursor keeps of an item.
 func page[T any](rows pgx.Rows, err error, limit int, list string, key func(T) []string) (Page[T], error) {
+	return pageBy(rows, err, limit, list, pgx.RowToStructByPos[T], key)
+}
+
+// pageBy is page with a scan of its own.
+func pageBy[T any](rows pgx.Rows, err error, limit int, list string, scan pgx.RowToFunc[T], key func(T) []string) (Page[T], error) {
 	if err != nil {
 		return Page[T]{}, fmt.Errorf("list %s: %w", list, err)
 	}
-	items, err := pgx.CollectRows(rows, pgx.RowToStructByPos[T])
+	items, err := pgx.CollectRows(rows, scan)
 	if err != nil {
 		return Page[T]{}, fmt.Errorf("list %s: %w", list, err)
 	}

@@ -33,7 +33,7 @@ func (r *Roster) Policy(ctx context.Context, tenant string, at time.Time) (Polic
 
 const (
 	// Whoever sets the policy waits for whoever is setting it.
-	lockTenant = `SELECT clock_timestamp() FROM tenants WHERE tenant_id = $1 FOR UPDATE`
+	lockTenant = `SELECT true FROM tenants WHERE tenant_id = $1 FOR NO KEY UPDATE`
 	lastPolicy = `SELECT policy, effective_from, changed_by, changed_at FROM policy_history WHERE tenant_id = $1 ORDER BY effective_from DESC LIMIT 1`
 	addPolicy  = `
 INSERT INTO policy_history (tenant_id, effective_from, policy, changed_by) VALUES ($1, $2, $3, $4)
@@ -49,7 +49,7 @@ func (r *Roster) SetPolicy(ctx context.Context, tenant, by string, policy handov
 	}
 	var set PolicyEntry
 	err := r.write(ctx, dryRun, func(ctx context.Context, tx pgx.Tx) ([]journal.Entry, error) {
-		if _, err := lockedTenant(ctx, tx, tenant); err != nil {
+		if err := waitForTenant(ctx, tx, tenant); err != nil {
 			return nil, err
 		}
 		rows, err := tx.Query(ctx, lastPolicy, tenant)
@@ -81,13 +81,14 @@ func (r *Roster) SetPolicy(ctx context.Context, tenant, by string, policy handov
 	return set, err
 }
 
-// lockedTenant keeps the tenant's settings, roles and policy to this transaction.
-func lockedTenant(ctx context.Context, tx pgx.Tx, tenant string) (clock time.Time, err error) {
-	err = tx.QueryRow(ctx, lockTenant, tenant).Scan(&clock)
+// waitForTenant keeps the tenant's policy, roles and settings from being changed by others until the end of tx.
+func waitForTenant(ctx context.Context, tx pgx.Tx, tenant string) error {
+	var found bool
+	err := tx.QueryRow(ctx, lockTenant, tenant).Scan(&found)
 	if err == pgx.ErrNoRows {
 		err = fmt.Errorf("tenant %s: %w", tenant, ErrNotFound)
 	}
-	return clock, err
+	return err
 }
 
 const policyHistory = `

@@ -1,9 +1,14 @@
 package roster
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
+	"slices"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // UserDetails is a user as it is known.
@@ -65,33 +70,114 @@ type TaskQuery struct {
 	Status     string // open, closed or all; "" is open
 }
 
+const (
+	userColumns = `
+SELECT u.user_id, u.name, nullif(u.email, ''), u.time_zone, u.status, u.notices, u.left_at, u.successor_id
+FROM users u WHERE u.tenant_id = $1`
+	userByID  = userColumns + ` AND u.user_id = $2`
+	usersByID = userColumns + `
+  AND u.user_id > $2 AND ($3::text = '' OR u.status = $3)
+  AND (NOT $4::boolean OR (u.left_at IS NOT NULL AND u.successor_id IS NULL AND (
+    EXISTS (SELECT FROM open_tasks o WHERE o.tenant_id = u.tenant_id AND o.assignee_id = u.user_id AND o.n > 0)
+    OR EXISTS (SELECT FROM account_roles r WHERE r.tenant_id = u.tenant_id AND r.owner_id = u.user_id))))
+ORDER BY u.user_id LIMIT $5`
+)
+
 // User returns one user, or [ErrNotFound].
 func (r *Roster) User(ctx context.Context, tenant, id string) (UserDetails, error) {
-	panic("not yet")
+	rows, err := r.pool.Query(ctx, userByID, tenant, id)
+	return one[UserDetails](rows, err, "user", id)
 }
 
 // Users lists users by id.
 func (r *Roster) Users(ctx context.Context, tenant string, q UserQuery) (Page[UserDetails], error) {
-	panic("not yet")
+	limit, after, err := q.open("users", 1)
+	if err != nil {
+		return Page[UserDetails]{}, err
+	}
+	if q.Status != "" && !slices.Contains([]string{"active", "disabled", "deleted"}, q.Status) {
+		return Page[UserDetails]{}, invalid("status", "must be one of active, disabled, deleted")
+	}
+	rows, err := r.pool.Query(ctx, usersByID, tenant, after[0], q.Status, q.LeftBehind, limit+1)
+	return page(rows, err, limit, "users", func(u UserDetails) []string { return []string{u.ID} })
 }
+
+const (
+	accountColumns = `
+SELECT a.account_id, a.name, a.attributes, coalesce(r.roles, '{}')
+FROM accounts a LEFT JOIN LATERAL (
+  SELECT jsonb_object_agg(r.role, r.owner_id) AS roles FROM account_roles r WHERE r.tenant_id = a.tenant_id AND r.account_id = a.account_id) r ON true
+WHERE a.tenant_id = $1`
+	accountByID  = accountColumns + ` AND a.account_id = $2`
+	accountsByID = accountColumns + ` AND a.account_id = ANY ($2) ORDER BY a.account_id`
+)
 
 // Account returns one account, or [ErrNotFound].
 func (r *Roster) Account(ctx context.Context, tenant, id string) (AccountDetails, error) {
-	panic("not yet")
+	rows, err := r.pool.Query(ctx, accountByID, tenant, id)
+	return one[AccountDetails](rows, err, "account", id)
 }
 
 // Accounts lists accounts by id.
 func (r *Roster) Accounts(ctx context.Context, tenant string, q AccountQuery) (Page[AccountDetails], error) {
-	panic("not yet")
+	limit, after, err := q.open("accounts", 1)
+	if err != nil {
+		return Page[AccountDetails]{}, err
+	}
+	var found Page[AccountDetails]
+	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+		ids, err := MatchAccounts(ctx, tx, tenant, q.Filter, after[0], limit+1)
+		if err != nil {
+			return fmt.Errorf("list accounts: %w", err)
+		}
+		rows, err := tx.Query(ctx, accountsByID, tenant, ids)
+		found, err = page(rows, err, limit, "accounts", func(a AccountDetails) []string { return []string{a.ID} })
+		return err
+	})
+	return found, err
 }
+
+const (
+	taskColumns = `
+SELECT t.task_id, t.account_id, t.title, t.assignee_id, t.status, t.source, nullif(t.role, ''), nullif(t.priority, ''),
+       t.due_at, t.created_at, t.assigned_at, nullif(t.url, ''), t.revision`
+	taskByID = taskColumns + `
+FROM tasks t WHERE t.tenant_id = $1 AND t.task_id = $2`
+	// By way of open_tasks, since no index names the assignee.
+	tasksOfAssignee = taskColumns + `
+FROM open_tasks o CROSS JOIN LATERAL (
+  SELECT * FROM tasks t WHERE t.tenant_id = $1 AND t.account_id = o.account_id AND t.status IN ('open', 'in_progress')
+    AND t.assignee_id = $2 AND t.task_id > $4 OFFSET 0) t
+WHERE o.tenant_id = $1 AND o.assignee_id = $2 AND o.n > 0 AND ($3::text = '' OR o.account_id = $3)
+ORDER BY t.task_id LIMIT $5`
+	tasksByID = taskColumns + `
+FROM tasks t
+WHERE t.tenant_id = $1 AND ($2::text = '' OR t.assignee_id = $2) AND ($3::text = '' OR t.account_id = $3) AND t.task_id > $4
+  AND ($6::text = 'all' OR ($6 = 'open') = (t.status IN ('open', 'in_progress')))
+ORDER BY t.task_id LIMIT $5`
+)
 
 // Task returns one task, or [ErrNotFound].
 func (r *Roster) Task(ctx context.Context, tenant, id string) (TaskDetails, error) {
-	panic("not yet")
+	rows, err := r.pool.Query(ctx, taskByID, tenant, id)
+	return one[TaskDetails](rows, err, "task", id)
 }
 
 // Tasks lists tasks by id. Somebody's open tasks are found at once, however many tasks there are; somebody's closed ones
 // only by going through all those of the tenant, or of the account.
 func (r *Roster) Tasks(ctx context.Context, tenant string, q TaskQuery) (Page[TaskDetails], error) {
-	panic("not yet")
+	limit, after, err := q.open("tasks", 1)
+	if err != nil {
+		return Page[TaskDetails]{}, err
+	}
+	status := cmp.Or(q.Status, "open")
+	if !slices.Contains([]string{"open", "closed", "all"}, status) {
+		return Page[TaskDetails]{}, invalid("status", "must be one of open, closed, all")
+	}
+	sql, args := tasksByID, []any{tenant, q.AssigneeID, q.AccountID, after[0], limit + 1, status}
+	if q.AssigneeID != "" && status == "open" {
+		sql, args = tasksOfAssignee, args[:5]
+	}
+	rows, err := r.pool.Query(ctx, sql, args...)
+	return page(rows, err, limit, "tasks", func(t TaskDetails) []string { return []string{t.ID} })
 }
