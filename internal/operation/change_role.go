@@ -21,6 +21,9 @@ func (o *Operations) ChangeRole(ctx context.Context, tenant, by, account, role s
 	if reason != event.ByAPI && reason != event.ByProfile {
 		return Accepted{}, invalid("reason", "must be %s or %s", event.ByAPI, event.ByProfile)
 	}
+	if event.CheckID(account) != "" {
+		return Accepted{}, fmt.Errorf("account: %w", roster.ErrNotFound)
+	}
 	r := newOrder(tenant, kindRoleChange, by, request{AccountID: account, Role: role, OwnerID: ownerID, Reason: reason})
 	return o.accept(ctx, r.Kind, dryRun, r.changeRole)
 }

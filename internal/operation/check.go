@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"handover.io/internal/handover"
+	"handover.io/pkg/event"
 )
 
 const knownRoles = `
@@ -17,6 +18,9 @@ SELECT coalesce(bool_or(role = $2), false), coalesce(string_agg(role, ', ' ORDER
 func checkRole(ctx context.Context, tx pgx.Tx, tenant, role string) error {
 	var known bool
 	var roles string
+	if wrong := event.CheckID(role); wrong != "" {
+		return invalid("role", "%s", wrong)
+	}
 	if err := tx.QueryRow(ctx, knownRoles, tenant, role).Scan(&known, &roles); err != nil {
 		return fmt.Errorf("look up role: %w", err)
 	}
@@ -34,6 +38,9 @@ SELECT u.left_at, coalesce(u.successor_id, '') FROM users u WHERE u.tenant_id = 
 func checkReceiver(ctx context.Context, tx pgx.Tx, tenant, field string, user *string) error {
 	if user == nil {
 		return nil
+	}
+	if wrong := event.CheckID(*user); wrong != "" {
+		return invalid(field, "%s", wrong)
 	}
 	var leftAt *time.Time
 	var successor string

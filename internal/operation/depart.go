@@ -37,6 +37,9 @@ func (o *Operations) Depart(ctx context.Context, tenant, by, user string, req De
 	case req.SuccessorID == nil && req.Kind == event.ByResourcesReassigned:
 		return Accepted{}, invalid("successor_id", "is required: who takes over")
 	}
+	if event.CheckID(user) != "" {
+		return Accepted{}, fmt.Errorf("user: %w", roster.ErrNotFound)
+	}
 	r := newOrder(tenant, req.Kind, by, request{UserID: user, OwnerID: req.SuccessorID, Reason: req.Kind, Tasks: req.Tasks && req.SuccessorID != nil})
 	return o.accept(ctx, r.Kind, dryRun, func(ctx context.Context, tx pgx.Tx) (Accepted, []journal.Entry, error) {
 		accepted, err := r.depart(ctx, tx, dryRun)
@@ -146,13 +149,13 @@ type leaving struct {
 const whatTheyLeave = `
 WITH held AS (
   SELECT account_id FROM account_roles WHERE tenant_id = $1 AND latest_owner = $2
-), having AS (
+), busy AS (
   SELECT account_id, n FROM open_tasks WHERE tenant_id = $1 AND assignee_id = $2 AND n > 0
 )
-SELECT (SELECT count(*) FROM held), (SELECT coalesce(sum(n), 0)::bigint FROM having),
+SELECT (SELECT count(*) FROM held), (SELECT coalesce(sum(n), 0)::bigint FROM busy),
        greatest(clock_timestamp(), $3::timestamptz, (
          SELECT max(greatest(h.newest_at, h.issued_at)) + interval '1 microsecond' FROM account_heads h
-         WHERE h.tenant_id = $1 AND h.account_id IN (SELECT account_id FROM held UNION SELECT account_id FROM having)))`
+         WHERE h.tenant_id = $1 AND h.account_id IN (SELECT account_id FROM held UNION SELECT account_id FROM busy)))`
 
 // leaves counts what the person holds, and finds a time past all that their accounts have seen. The heads needn't be
 // locked: what is given to the person meanwhile waits for our lock on them, and what is taken from them is taken either
@@ -194,8 +197,8 @@ SELECT account_id FROM (
 ) a ORDER BY account_id LIMIT $6`
 
 // leftAccounts are the next accounts where the person leaves something, in order.
-func (r order) leftAccounts(ctx context.Context, tx pgx.Tx, after string, limit int) ([]string, error) {
-	rows, err := tx.Query(ctx, leftAccounts, r.TenantID, r.Request.UserID, r.AcceptedAt, r.Request.Tasks, after, limit)
+func (r order) leftAccounts(ctx context.Context, tx pgx.Tx, from place, limit int) ([]string, error) {
+	rows, err := tx.Query(ctx, leftAccounts, r.TenantID, r.Request.UserID, r.AcceptedAt, r.Request.Tasks, from.Last, limit)
 	if err != nil {
 		return nil, fmt.Errorf("accounts of %s: %w", r.Request.UserID, err)
 	}

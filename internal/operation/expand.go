@@ -116,11 +116,24 @@ type chunk struct {
 	entries           []journal.Entry
 }
 
+// place is how far an expansion is: the last account, and how many there have been.
+type place struct {
+	Last     string
+	Accounts int64
+}
+
+func (p place) after(accounts []string) place {
+	if len(accounts) == 0 {
+		return p
+	}
+	return place{accounts[len(accounts)-1], p.Accounts + int64(len(accounts))}
+}
+
 const (
 	// Released with the transaction, however that ends.
 	tryOperation  = `SELECT pg_try_advisory_xact_lock(hashtextextended('handover operation ' || $1::text, 0))`
 	readOperation = `
-SELECT operation_id, tenant_id, kind, initiated_by, accepted_at, request - 'account_ids', coalesce(cursor, '')
+SELECT operation_id, tenant_id, kind, initiated_by, accepted_at, request - 'account_ids', coalesce(cursor, ''), accounts
 FROM operations WHERE operation_id = $1 AND state = 'expanding'`
 )
 
@@ -130,8 +143,8 @@ func expandChunk(ctx context.Context, tx pgx.Tx, id string) (chunk, error) {
 		return c, err
 	}
 	var r order
-	var after string
-	err := tx.QueryRow(ctx, readOperation, id).Scan(&r.ID, &r.TenantID, &r.Kind, &r.InitiatedBy, &r.AcceptedAt, &r.Request, &after)
+	var from place
+	err := tx.QueryRow(ctx, readOperation, id).Scan(&r.ID, &r.TenantID, &r.Kind, &r.InitiatedBy, &r.AcceptedAt, &r.Request, &from.Last, &from.Accounts)
 	if err == pgx.ErrNoRows { // another expander has just done the last of it
 		return chunk{}, nil
 	}
@@ -142,13 +155,12 @@ func expandChunk(ctx context.Context, tx pgx.Tx, id string) (chunk, error) {
 	if r.Kind != kindBulkEdit {
 		next, changes = r.leftAccounts, r.handovers
 	}
-	accounts, err := next(ctx, tx, after, chunkSize)
+	accounts, err := next(ctx, tx, from, chunkSize)
 	if err != nil {
 		return c, err
 	}
 	c.accounts, c.last = len(accounts), len(accounts) < chunkSize
 	if len(accounts) > 0 {
-		after = accounts[len(accounts)-1]
 		if err := r.lockHeads(ctx, tx, accounts); err != nil {
 			return c, err
 		}
@@ -162,7 +174,7 @@ func expandChunk(ctx context.Context, tx pgx.Tx, id string) (chunk, error) {
 			return c, err
 		}
 	}
-	return c, c.record(ctx, tx, id, after)
+	return c, c.record(ctx, tx, id, from.after(accounts))
 }
 
 func (r order) lockHeads(ctx context.Context, tx pgx.Tx, accounts []string) error {
@@ -186,14 +198,14 @@ func countAccounts(changes []change) int {
 }
 
 const advance = `
-UPDATE operations SET cursor = $2, accounts = accounts + $3, unchanged = unchanged + $4, changes = changes + $5,
+UPDATE operations SET cursor = $2, accounts = $3, unchanged = unchanged + $4, changes = changes + $5,
   state = CASE WHEN $6 THEN 'applying' ELSE state END
 WHERE operation_id = $1`
 
 // record moves the operation on. After the last chunk it may be at its end already: the reassigner can be faster, and
 // there may have been nothing to change.
-func (c chunk) record(ctx context.Context, tx pgx.Tx, id, after string) error {
-	if _, err := tx.Exec(ctx, advance, id, after, c.accounts, c.unchanged, c.issued, c.last); err != nil {
+func (c chunk) record(ctx context.Context, tx pgx.Tx, id string, to place) error {
+	if _, err := tx.Exec(ctx, advance, id, to.Last, to.Accounts, c.unchanged, c.issued, c.last); err != nil {
 		return fmt.Errorf("move operation %s on: %w", id, err)
 	}
 	if !c.last {

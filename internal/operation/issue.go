@@ -28,14 +28,14 @@ const (
 
 // request is what was asked for, as it is kept.
 type request struct {
-	AccountID  string   `json:"account_id,omitempty"`
-	Filter     *Filter  `json:"filter,omitempty"`
-	AccountIDs []string `json:"account_ids,omitempty"` // sorted, each once
-	Role       string   `json:"role,omitempty"`
-	UserID     string   `json:"user_id,omitempty"`  // who leaves
-	OwnerID    *string  `json:"owner_id,omitempty"` // who receives: new owner or successor
-	Reason     string   `json:"reason"`
-	Tasks      bool     `json:"tasks,omitempty"` // every open task of who leaves
+	AccountID  string         `json:"account_id,omitempty"`
+	Filter     *roster.Filter `json:"filter,omitempty"`
+	AccountIDs []string       `json:"account_ids,omitempty"` // sorted, each once
+	Role       string         `json:"role,omitempty"`
+	UserID     string         `json:"user_id,omitempty"`  // who leaves
+	OwnerID    *string        `json:"owner_id,omitempty"` // who receives: new owner or successor
+	Reason     string         `json:"reason"`
+	Tasks      bool           `json:"tasks,omitempty"` // every open task of who leaves
 }
 
 // order is an accepted request.

@@ -77,8 +77,8 @@ func (r order) previewEdit(ctx context.Context, tx pgx.Tx) (Preview, error) {
 	if err != nil {
 		return Preview{}, err
 	}
-	for after := ""; ; {
-		accounts, err := r.accounts(ctx, tx, after, previewSize)
+	for from := (place{}); ; {
+		accounts, err := r.accounts(ctx, tx, from, previewSize)
 		if err != nil {
 			return Preview{}, err
 		}
@@ -93,7 +93,7 @@ func (r order) previewEdit(ctx context.Context, tx pgx.Tx) (Preview, error) {
 			p.Roles = p.Accounts - p.Unchanged
 			return p, nil
 		}
-		after = accounts[len(accounts)-1]
+		from = from.after(accounts)
 	}
 }
 
@@ -103,13 +103,13 @@ const previewSize = 10_000
 const previewLeaving = `
 WITH held AS (
   SELECT account_id, role FROM account_roles WHERE tenant_id = $1 AND latest_owner = $2
-), having AS (
+), busy AS (
   SELECT account_id, n FROM open_tasks WHERE tenant_id = $1 AND assignee_id = $2 AND n > 0
 )
-SELECT (SELECT count(*) FROM (SELECT account_id FROM held UNION SELECT account_id FROM having WHERE $4) a),
+SELECT (SELECT count(*) FROM (SELECT account_id FROM held UNION SELECT account_id FROM busy WHERE $4) a),
        (SELECT count(*) FROM held),
-       CASE WHEN $4 THEN (SELECT coalesce(sum(n), 0) FROM having)::bigint ELSE (
-         SELECT count(*) FROM having a
+       CASE WHEN $4 THEN (SELECT coalesce(sum(n), 0) FROM busy)::bigint ELSE (
+         SELECT count(*) FROM busy a
          JOIN tasks t ON t.tenant_id = $1 AND t.account_id = a.account_id AND t.status IN ('open', 'in_progress') AND t.assignee_id = $2
          WHERE t.effective_at <= $5 AND ($3 = 'move_all_tasks' OR ($3 = 'move_automated_tasks' AND t.source <> 'manual'))
            AND EXISTS (SELECT FROM held h WHERE h.account_id = t.account_id AND (t.role = '' OR t.role = h.role))) END`

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"handover.io/internal/roster"
+	"handover.io/pkg/event"
 )
 
 // Operation is what was asked for and how far it is.
@@ -49,6 +50,9 @@ FROM operations WHERE tenant_id = $1 AND operation_id = $2`
 
 // Get returns an operation of the tenant, or [roster.ErrNotFound].
 func (o *Operations) Get(ctx context.Context, tenant, id string) (Operation, error) {
+	if event.CheckID(id) != "" {
+		return Operation{}, roster.ErrNotFound
+	}
 	rows, err := o.pool.Query(ctx, getOperation, tenant, id)
 	if err != nil {
 		return Operation{}, fmt.Errorf("operation %s: %w", id, err)
@@ -77,7 +81,7 @@ func (o *Operations) List(ctx context.Context, tenant, cursor string, limit int)
 	if cursor != "" {
 		micros, id, ok := strings.Cut(cursor, ".")
 		n, err := strconv.ParseInt(micros, 10, 64)
-		if !ok || err != nil {
+		if !ok || err != nil || event.CheckID(id) != "" {
 			return nil, "", errCursor
 		}
 		at := time.UnixMicro(n)
