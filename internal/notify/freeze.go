@@ -98,7 +98,7 @@ WHERE i.tenant_id = k.tenant_id AND i.recipient_id = k.recipient_id AND i.task_i
 
 // freeze writes the mail, or says why there is none.
 func (n *Notifier) freeze(ctx context.Context, tx pgx.Tx, c claim, w window, mail *written) (*verdict, error) {
-	items, err := readItems(ctx, tx, c.id)
+	items, err := readTruth(ctx, tx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -151,44 +151,4 @@ func addressee(w window, d digest) (*netmail.Address, *verdict) {
 	}
 	address.Name = cut(clean(w.name), maxName)
 	return address, nil
-}
-
-const itemsOf = `
-SELECT i.tenant_id, i.recipient_id, i.task_id, i.revision, i.kind, i.account_id, coalesce(i.from_id, ''), i.moved_by, i.reason, i.role, i.moved_at, i.left_out,
-  CASE WHEN i.kind = 'taken_back' THEN coalesce((
-    SELECT p.kind = 'received' FROM notice_items p
-    JOIN notices pw ON pw.notice_id = p.notice_id
-    JOIN notices pm ON pm.notice_id = coalesce(pw.merged_into, pw.notice_id)
-    WHERE p.tenant_id = i.tenant_id AND p.recipient_id = i.recipient_id AND p.task_id = i.task_id AND p.revision < i.revision
-      AND NOT p.left_out AND pm.notice_id <> $1
-      AND (pm.state IN ('sent', 'ambiguous') OR pm.state IN ('closed', 'sending') AND pm.mime IS NOT NULL)
-    ORDER BY p.revision DESC LIMIT 1), false) ELSE false END,
-  coalesce(t.title, ''), coalesce(t.priority, ''), coalesce(t.url, ''), t.due_at, coalesce(t.status IN ('open', 'in_progress'), false), coalesce(t.assignee_id, ''),
-  coalesce(a.name, ''), coalesce(f.name, ''), coalesce(b.name, ''), coalesce(r.name, ''), coalesce(h.name, '')
-FROM notice_items i
-LEFT JOIN tasks t ON t.tenant_id = i.tenant_id AND t.task_id = i.task_id
-LEFT JOIN accounts a ON a.tenant_id = i.tenant_id AND a.account_id = i.account_id
-LEFT JOIN users f ON f.tenant_id = i.tenant_id AND f.user_id = i.from_id
-LEFT JOIN users b ON b.tenant_id = i.tenant_id AND b.user_id = i.moved_by
-LEFT JOIN roles r ON r.tenant_id = i.tenant_id AND r.role = i.role
-LEFT JOIN users h ON h.tenant_id = t.tenant_id AND h.user_id = t.assignee_id
-WHERE i.notice_id IN (SELECT $1::bigint UNION ALL SELECT notice_id FROM notices WHERE merged_into = $1)
-ORDER BY i.task_id, i.revision`
-
-// readItems is everything the mail of a notice is about, with the truth as it is now.
-func readItems(ctx context.Context, tx pgx.Tx, notice int64) ([]told, error) {
-	rows, err := tx.Query(ctx, itemsOf, notice)
-	if err != nil {
-		return nil, fmt.Errorf("read items: %w", err)
-	}
-	items, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (t told, err error) {
-		err = row.Scan(&t.tenant, &t.recipient, &t.task, &t.revision, &t.kind, &t.accountID, &t.from, &t.movedBy, &t.reason, &t.role, &t.movedAt, &t.leftOut,
-			&t.toldBefore, &t.title, &t.priority, &t.url, &t.due, &t.open, &t.holder,
-			&t.accountName, &t.fromName, &t.byName, &t.roleName, &t.holderName)
-		return t, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read items: %w", err)
-	}
-	return items, nil
 }

@@ -273,7 +273,8 @@ func BenchmarkIntake(b *testing.B) {
 		var batch []event.Message
 		for window := range 5000 {
 			r := event.TaskReassigned{Source: event.SourceHandover, Time: time.Now(), TenantID: "demo", AccountID: fmt.Sprintf("a%d", window),
-				FromID: "maya", ToID: fmt.Sprintf("u%d", window%700), Reason: event.BySegment, InitiatedBy: "noa"}
+				FromID: "maya", ToID: fmt.Sprintf("u%d", window%700), Reason: event.BySegment, InitiatedBy: "noa", Policy: "move_all_tasks",
+				RoleChange: &event.RoleChangeRef{Source: "crm", ID: "1", Role: "success_manager", OccurredAt: time.Now()}}
 			for n := range 20 {
 				r.Tasks = append(r.Tasks, event.ReassignedTask{ID: fmt.Sprintf("t-%d-%d", window, n), Revision: int64(round), Title: "Call", Source: "manual"})
 			}
