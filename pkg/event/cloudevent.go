@@ -1,49 +1,60 @@
 package event
 
 import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
-	"errors"
+	"maps"
 	"mime"
 	"net/url"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
-
-	ce "github.com/cloudevents/sdk-go/v2/event"
-	"github.com/cloudevents/sdk-go/v2/types"
+	"unicode/utf8"
 )
 
 const (
 	contentTypeStructured = "application/cloudevents+json"
+	contentTypeJSON       = "application/json"
 	headerPrefix          = "ce-"
+	specVersion           = "1.0"
 )
 
 // envelope is the part of a CloudEvent that both events share.
 type envelope struct {
 	ID, Source, Type, Subject, Sequence, Traceparent string
 	Time                                             time.Time
-	Data                                             []byte
+	ContentType                                      string // of the data
+	Data                                             []byte // nil when there is none
 	tenant                                           string
 }
 
+// structured is the order in which the members are written; the data comes last, see TaskReassigned.Messages.
+type structured struct {
+	SpecVersion string    `json:"specversion"`
+	Type        string    `json:"type"`
+	Source      string    `json:"source"`
+	ID          string    `json:"id"`
+	Subject     string    `json:"subject"`
+	Time        time.Time `json:"time"`
+	Sequence    string    `json:"sequence,omitempty"`
+	Traceparent string    `json:"traceparent,omitempty"`
+	ContentType string    `json:"datacontenttype"`
+	Data        any       `json:"data"`
+}
+
 func (e envelope) message(subject string, data any) (Message, error) {
-	out := ce.New()
-	out.SetID(e.ID)
-	out.SetSource(e.Source)
-	out.SetType(e.Type)
-	out.SetSubject(e.Subject)
-	out.SetTime(Micro(e.Time))
-	if e.Sequence != "" {
-		out.SetExtension("sequence", e.Sequence)
+	if !traceContext.MatchString(e.Traceparent) {
+		e.Traceparent = ""
 	}
-	if e.Traceparent != "" {
-		out.SetExtension("traceparent", e.Traceparent)
-	}
-	if err := out.SetData("application/json", data); err != nil {
-		return Message{}, err
-	}
-	body, err := json.Marshal(out)
+	body, err := marshal(structured{
+		SpecVersion: specVersion, Type: e.Type, Source: e.Source, ID: e.ID, Subject: e.Subject, Time: Micro(e.Time),
+		Sequence: e.Sequence, Traceparent: e.Traceparent, ContentType: contentTypeJSON, Data: data,
+	})
 	if err != nil {
-		return Message{}, invalid("", "can't be written as a CloudEvent: %v", err)
+		return Message{}, invalid("", "can't be written as JSON: %v", err)
 	}
 	return Message{
 		ID:      MessageID(e.tenant, e.Source, e.ID),
@@ -53,130 +64,201 @@ func (e envelope) message(subject string, data any) (Message, error) {
 	}, nil
 }
 
+// marshal is json.Marshal without the escapes for HTML, which make a "&" of a url six times as long.
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return bytes.TrimRight(b.Bytes(), "\n"), err
+}
+
 // MessageID is what the broker removes repeats by: the digest of tenant, source and id, so that ids of any length and
 // any characters fit a header.
 func MessageID(tenant, source, id string) string {
-	const hex = "0123456789abcdef"
 	d := digest(tenant, source, id)
-	out := make([]byte, 0, 2*len(d))
-	for _, b := range d {
-		out = append(out, hex[b>>4], hex[b&15])
-	}
-	return string(out)
+	return hex.EncodeToString(d[:])
 }
 
 // Type is the CloudEvents type of a message, or "" if it is none; for those who route before they decode.
 func Type(m Message) string {
-	e, err := readCloudEvent(m)
+	e, err := readEnvelope(m)
 	if err != nil {
 		return ""
 	}
-	return e.Type()
+	return e.Type
 }
 
-func decodeEnvelope(m Message, wantType string) (envelope, error) {
-	e, err := readCloudEvent(m)
+// decode reads the envelope and hands its data over as an object. The error is an *Invalid.
+func decode(m Message, wantType string) (envelope, *object, error) {
+	if len(m.Body) > MaxEventBytes {
+		return envelope{}, nil, invalid("", "is larger than %d KB", MaxEventBytes>>10)
+	}
+	e, err := readEnvelope(m)
+	if err != nil {
+		return envelope{}, nil, err
+	}
+	if e.Type != wantType {
+		return envelope{}, nil, &Invalid{Reason: ReasonUnknownType, Field: "type", Remedy: "is " + quote(e.Type) + "; here only " + wantType + " is understood"}
+	}
+	if media, _, err := mime.ParseMediaType(e.ContentType); e.ContentType != "" && (err != nil || media != contentTypeJSON && !strings.HasSuffix(media, "+json")) {
+		return envelope{}, nil, invalid("datacontenttype", "is %s; it must be application/json", quote(e.ContentType))
+	}
+	if len(e.Data) == 0 {
+		return envelope{}, nil, invalid("data", "is missing")
+	}
+	if !json.Valid(e.Data) {
+		return envelope{}, nil, invalid("data", "is not JSON")
+	}
+	data := newObject("data", e.Data, &checks{reason: ReasonInvalid})
+	return e, data, data.wrong.err()
+}
+
+func readEnvelope(m Message) (envelope, error) {
+	contentType, err := m.one("Content-Type")
 	if err != nil {
 		return envelope{}, err
 	}
-	if e.Type() != wantType {
-		return envelope{}, &Invalid{Reason: ReasonUnknownType, Field: "type", Remedy: "is " + quote(e.Type()) + "; here only " + wantType + " is understood"}
+	version, err := m.one(headerPrefix + "specversion")
+	if err != nil {
+		return envelope{}, err
 	}
-	out := envelope{ID: e.ID(), Source: e.Source(), Type: e.Type(), Subject: e.Subject(), Time: e.Time(), Data: e.Data()}
-	out.Sequence, _ = types.Format(e.Extensions()["sequence"])
-	out.Traceparent, _ = types.Format(e.Extensions()["traceparent"])
-	if ct := e.DataMediaType(); ct != "" && ct != "application/json" && !strings.HasSuffix(ct, "+json") {
-		return envelope{}, invalid("datacontenttype", "is %q; it must be application/json", ct)
-	}
-	return out, nil
-}
-
-func readCloudEvent(m Message) (ce.Event, error) {
-	contentType, _, _ := mime.ParseMediaType(m.Get("Content-Type"))
-	e := ce.New()
+	media, _, _ := mime.ParseMediaType(contentType)
 	switch {
-	case contentType == contentTypeStructured || (contentType == "" && m.Get(headerPrefix+"specversion") == ""):
-		if err := json.Unmarshal(m.Body, &e); err != nil {
-			return e, notCloudEvent(err)
-		}
-	case m.Get(headerPrefix+"specversion") != "":
-		if err := readBinary(m, &e); err != nil {
-			return e, err
-		}
-	default:
-		return e, notCloudEvent(errors.New("Content-Type " + quote(m.Get("Content-Type")) + " and no ce-specversion header"))
+	case media == contentTypeStructured || contentType == "" && version == "":
+		return readStructured(m.Body)
+	case version != "":
+		return readBinary(m, contentType)
 	}
-	if err := e.Validate(); err != nil {
-		return e, notCloudEvent(err)
-	}
-	return e, nil
+	return envelope{}, notCloudEvent("Content-Type", "is "+quote(contentType)+" and there is no ce-specversion header; send "+contentTypeStructured+", or the attributes in ce-* headers")
 }
 
-func readBinary(m Message, e *ce.Event) error {
-	if v := m.Get(headerPrefix + "specversion"); v != "1.0" {
-		return notCloudEvent(errors.New("ce-specversion is " + quote(v) + ", not 1.0"))
+func readStructured(body []byte) (envelope, error) {
+	if !utf8.Valid(body) {
+		return envelope{}, notCloudEvent("", "is not valid UTF-8")
 	}
-	for name, values := range m.Header {
-		name = strings.ToLower(name)
-		if !strings.HasPrefix(name, headerPrefix) || len(values) == 0 {
-			continue
+	if !json.Valid(body) {
+		var v json.RawMessage
+		return envelope{}, notCloudEvent("", "is not JSON: "+json.Unmarshal(body, &v).Error())
+	}
+	wrong := &checks{reason: ReasonNotCloudEvent}
+	o := newObject("", body, wrong)
+	var e envelope
+	e.fill(o.optional, wrong)
+	if e.Data = o.get("data"); string(e.Data) == "null" {
+		e.Data = nil
+	}
+	if encoded := o.optional("data_base64"); encoded != "" {
+		if e.Data != nil {
+			wrong.fail("data_base64", "is there beside data; give one of them")
+		}
+		data, err := base64.StdEncoding.DecodeString(encoded)
+		if err != nil || !utf8.Valid(data) {
+			wrong.fail("data_base64", "is not Base64 of JSON in UTF-8")
+		}
+		e.Data = data
+	}
+	return e, wrong.err()
+}
+
+func readBinary(m Message, contentType string) (envelope, error) {
+	wrong := &checks{reason: ReasonNotCloudEvent}
+	var e envelope
+	e.fill(func(name string) string {
+		if name == "datacontenttype" {
+			return contentType
+		}
+		value, err := m.one(headerPrefix + name)
+		if err != nil {
+			wrong.fail(err.(*Invalid).Field, "%s", err.(*Invalid).Remedy)
 		}
 		// The NATS and HTTP bindings both percent-encode what a header can't carry.
-		value := values[0]
 		if decoded, err := url.PathUnescape(value); err == nil {
 			value = decoded
 		}
-		switch attribute := strings.TrimPrefix(name, headerPrefix); attribute {
-		case "specversion":
-		case "id":
-			e.SetID(value)
-		case "source":
-			e.SetSource(value)
-		case "type":
-			e.SetType(value)
-		case "subject":
-			e.SetSubject(value)
-		case "dataschema":
-			e.SetDataSchema(value)
-		case "time":
-			t, err := types.ParseTime(value)
-			if err != nil {
-				return notCloudEvent(errors.New("ce-time is not RFC 3339: " + quote(value)))
+		if !utf8.ValidString(value) {
+			wrong.fail(headerPrefix+name, "is not valid UTF-8; percent-encode it")
+		}
+		return value
+	}, wrong)
+	if e.Data = m.Body; !utf8.Valid(m.Body) {
+		wrong.fail("data", "is not valid UTF-8")
+	}
+	return e, wrong.err()
+}
+
+// fill takes the attributes, absent ones as "", and checks what CloudEvents asks of them.
+func (e *envelope) fill(attribute func(name string) string, wrong *checks) {
+	if v := attribute("specversion"); v != specVersion {
+		wrong.fail("specversion", "is %s; it must be %q", quote(v), specVersion)
+	}
+	e.ID, e.Source, e.Type, e.Subject = attribute("id"), attribute("source"), attribute("type"), attribute("subject")
+	if strings.TrimSpace(e.Type) == "" {
+		wrong.fail("type", "is required")
+	}
+	if what := checkEventID(e.ID); what != "" {
+		wrong.fail("id", "%s", what)
+	}
+	if what := checkSource(e.Source); what != "" {
+		wrong.fail("source", "%s", what)
+	}
+	if at := attribute("time"); at != "" {
+		t, err := parseTime(at)
+		if err != nil {
+			wrong.fail("time", "is not RFC 3339: %s", quote(at))
+		}
+		e.Time = t
+	}
+	e.Sequence, e.Traceparent = attribute("sequence"), attribute("traceparent")
+	if !traceContext.MatchString(e.Traceparent) {
+		e.Traceparent = ""
+	}
+	e.ContentType = attribute("datacontenttype")
+}
+
+// traceContext is a W3C traceparent. Another one is left out, as that standard asks: a trace is no reason to refuse a change.
+var traceContext = regexp.MustCompile(`^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
+
+// one is the value of a header, "" when there is none. Two different ones can't both be right.
+func (m Message) one(name string) (string, error) {
+	var value string
+	found := false
+	for key, values := range m.Header {
+		if !strings.EqualFold(key, name) {
+			continue
+		}
+		for _, v := range values {
+			if found && v != value {
+				return "", notCloudEvent(name, "is there twice, with different values")
 			}
-			e.SetTime(t)
-		default:
-			e.SetExtension(attribute, value)
+			value, found = v, true
 		}
 	}
-	if ct := m.Get("Content-Type"); ct != "" {
-		e.SetDataContentType(ct)
-	}
-	e.DataEncoded = m.Body
-	return nil
+	return value, nil
 }
 
-func decodeData(data []byte, into any) error {
-	if len(data) == 0 {
-		return invalid("data", "is missing")
+// Get returns the first value of a header, compared without case, or "". Where headers differ in case alone, the one
+// written as name comes first, then the others bytewise.
+func (m Message) Get(name string) string {
+	if v := m.Header[name]; len(v) > 0 {
+		return v[0]
 	}
-	if err := json.Unmarshal(data, into); err != nil {
-		var wrongType *json.UnmarshalTypeError
-		if errors.As(err, &wrongType) {
-			return invalid("data."+wrongType.Field, "must be a %s, not a %s", wrongType.Type, wrongType.Value)
+	for _, key := range slices.Sorted(maps.Keys(m.Header)) {
+		if v := m.Header[key]; len(v) > 0 && strings.EqualFold(key, name) {
+			return v[0]
 		}
-		return invalid("data", "is not JSON: %v", err)
 	}
-	return nil
+	return ""
 }
 
-func notCloudEvent(err error) *Invalid {
-	return &Invalid{Reason: ReasonNotCloudEvent, Remedy: strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")}
+func notCloudEvent(field, remedy string) *Invalid {
+	return &Invalid{Reason: ReasonNotCloudEvent, Field: field, Remedy: remedy}
 }
 
 // quote shows a value of unknown length in a message.
 func quote(s string) string {
 	if len(s) > 80 {
-		s = s[:80] + "…"
+		s = strings.ToValidUTF8(s[:80], "") + "…"
 	}
 	b, _ := json.Marshal(s)
 	return string(b)

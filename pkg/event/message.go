@@ -2,10 +2,8 @@ package event
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 // The streams, and the types of the events that live on them.
@@ -72,19 +70,6 @@ type Message struct {
 	StoredAt time.Time
 }
 
-// Get returns the first value of a header, compared without case, or "".
-func (m Message) Get(name string) string {
-	if v, ok := m.Header[name]; ok && len(v) > 0 {
-		return v[0]
-	}
-	for k, v := range m.Header {
-		if len(v) > 0 && strings.EqualFold(k, name) {
-			return v[0]
-		}
-	}
-	return ""
-}
-
 // Reasons for which an event is refused; the reason of a dead letter is one of these.
 const (
 	ReasonNotCloudEvent    = "not_cloudevent"    // no CloudEvent could be read
@@ -117,35 +102,3 @@ func (e *Invalid) Error() string {
 func invalid(field, format string, args ...any) *Invalid {
 	return &Invalid{Reason: ReasonInvalid, Field: field, Remedy: fmt.Sprintf(format, args...)}
 }
-
-var tenantID = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
-
-// ValidTenantID tells whether s can be a tenant id: lower-case letters, digits and hyphens, at most 63, no hyphen first.
-func ValidTenantID(s string) bool { return tenantID.MatchString(s) }
-
-// MaxIDLength is the longest id, in characters.
-const MaxIDLength = 128
-
-// CheckID says what is wrong with an upstream id, or "" when nothing is: 1 to 128 characters of valid UTF-8, no control
-// characters, not "." or "..".
-func CheckID(s string) string {
-	switch {
-	case s == "":
-		return "is empty; give the id of the upstream system, 1 to 128 characters"
-	case !utf8.ValidString(s):
-		return "is not valid UTF-8"
-	case utf8.RuneCountInString(s) > MaxIDLength:
-		return "is longer than 128 characters"
-	case s == "." || s == "..":
-		return `must not be "." or ".."`
-	}
-	for _, r := range s {
-		if r < 0x20 || (r >= 0x7f && r < 0xa0) {
-			return "contains a control character"
-		}
-	}
-	return ""
-}
-
-// Micro is t as it is kept everywhere: UTC, cut to microseconds, which is what PostgreSQL stores.
-func Micro(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }

@@ -3,9 +3,9 @@ package event
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"slices"
 	"time"
+	"unicode/utf8"
 )
 
 // Reasons for which a role changes, as they stand in AccountRoleChanged.data.reason.
@@ -20,6 +20,9 @@ const (
 
 // RoleChangeReasons lists them in the order of the schema.
 var RoleChangeReasons = []string{ByAPI, ByProfile, BySegment, ByUserDisabled, ByUserDeleted, ByResourcesReassigned}
+
+// rolelessReasons are about a person, and need no role.
+var rolelessReasons = []string{ByUserDisabled, ByUserDeleted, ByResourcesReassigned}
 
 // Policies lists the values of a policy in the order of the schema.
 var Policies = []string{"keep_tasks", "move_automated_tasks", "move_all_tasks"}
@@ -69,73 +72,46 @@ func digest(parts ...string) [16]byte {
 }
 
 type roleChangedData struct {
-	TenantID        string          `json:"tenant_id"`
-	AccountID       string          `json:"account_id"`
-	Role            *string         `json:"role,omitempty"`
-	PreviousOwnerID *string         `json:"previous_owner_id,omitempty"`
-	NewOwnerID      json.RawMessage `json:"new_owner_id"`
-	Reason          string          `json:"reason"`
-	InitiatedBy     string          `json:"initiated_by"`
-	OperationID     *string         `json:"operation_id,omitempty"`
-	Tasks           *string         `json:"tasks,omitempty"`
+	TenantID        string  `json:"tenant_id"`
+	AccountID       string  `json:"account_id"`
+	Role            *string `json:"role,omitempty"`
+	PreviousOwnerID *string `json:"previous_owner_id,omitempty"`
+	NewOwnerID      *string `json:"new_owner_id"`
+	Reason          string  `json:"reason"`
+	InitiatedBy     string  `json:"initiated_by"`
+	OperationID     *string `json:"operation_id,omitempty"`
+	Tasks           *string `json:"tasks,omitempty"`
 }
 
 // Validate checks everything that needs neither a clock nor a database. The error is an *Invalid.
 func (c AccountRoleChanged) Validate() error {
-	if c.ID == "" {
-		return invalid("id", "is required: a value that no other event of this source has")
+	w := checks{reason: ReasonInvalid}
+	w.that("id", checkEventID(c.ID))
+	w.that("source", checkSource(c.Source))
+	if len(c.Sequence) > maxAttribute || !utf8.ValidString(c.Sequence) {
+		w.fail("sequence", "must be at most 512 bytes of UTF-8")
 	}
-	if len(c.ID) > 512 {
-		return invalid("id", "is longer than 512 bytes")
-	}
-	if c.Source == "" || len(c.Source) > 512 {
-		return invalid("source", "is required: a URI reference of at most 512 bytes that names the publisher")
-	}
-	if len(c.Sequence) > 512 {
-		return invalid("sequence", "is longer than 512 bytes")
-	}
-	if c.Time.IsZero() {
-		return invalid("time", "is required: when the role changed, RFC 3339")
-	}
-	if y := c.Time.UTC().Year(); y < 1970 || y > 9999 {
-		return invalid("time", "is not between the years 1970 and 9999")
-	}
-	if !ValidTenantID(c.TenantID) {
-		return invalid("data.tenant_id", "must match [a-z0-9][a-z0-9-]{0,62}")
-	}
-	for _, f := range []struct {
-		name, value string
-		required    bool
-	}{
-		{"data.account_id", c.AccountID, true},
-		{"data.role", c.Role, false},
-		{"data.previous_owner_id", c.PreviousOwnerID, false},
-		{"data.new_owner_id", c.NewOwnerID, false},
-		{"data.initiated_by", c.InitiatedBy, true},
-		{"data.operation_id", c.OperationID, false},
-	} {
-		if f.value == "" && !f.required {
-			continue
-		}
-		if wrong := CheckID(f.value); wrong != "" {
-			return invalid(f.name, "%s", wrong)
-		}
-	}
-	if !slices.Contains(RoleChangeReasons, c.Reason) {
-		return invalid("data.reason", "must be one of %v", RoleChangeReasons)
+	w.time("time", c.Time)
+	w.tenant(c.TenantID)
+	w.id("data.account_id", c.AccountID)
+	w.idOrNone("data.role", c.Role)
+	w.idOrNone("data.previous_owner_id", c.PreviousOwnerID)
+	w.idOrNone("data.new_owner_id", c.NewOwnerID)
+	w.oneOf("data.reason", c.Reason, RoleChangeReasons)
+	w.id("data.initiated_by", c.InitiatedBy)
+	w.idOrNone("data.operation_id", c.OperationID)
+	if c.Tasks != "" {
+		w.oneOf("data.tasks", c.Tasks, Policies)
 	}
 	if c.Role == "" {
 		switch {
-		case c.Reason == ByAPI || c.Reason == ByProfile || c.Reason == BySegment:
-			return invalid("data.role", "is required with the reason %q", c.Reason)
-		case c.PreviousOwnerID == "":
-			return invalid("data.previous_owner_id", "is required when there is no role: whose tasks move")
+		case slices.Contains(rolelessReasons, c.Reason) && c.PreviousOwnerID == "":
+			w.fail("data.previous_owner_id", "is required when there is no role: whose tasks move")
+		case !slices.Contains(rolelessReasons, c.Reason):
+			w.fail("data.role", "is required with the reason %q", c.Reason)
 		}
 	}
-	if c.Tasks != "" && !slices.Contains(Policies, c.Tasks) {
-		return invalid("data.tasks", "must be one of %v, or absent", Policies)
-	}
-	return nil
+	return w.err()
 }
 
 // Message is the event as it is published: structured mode on subject. The error is an *Invalid.
@@ -143,58 +119,37 @@ func (c AccountRoleChanged) Message(subject string) (Message, error) {
 	if err := c.Validate(); err != nil {
 		return Message{}, err
 	}
-	owner := json.RawMessage("null")
-	if c.NewOwnerID != "" {
-		owner, _ = json.Marshal(c.NewOwnerID)
-	}
 	return envelope{
 		ID: c.ID, Source: c.Source, Type: TypeAccountRoleChanged, Time: c.Time, Subject: c.AccountID,
 		Sequence: c.Sequence, Traceparent: c.Traceparent, tenant: c.TenantID,
 	}.message(subject, roleChangedData{
 		TenantID: c.TenantID, AccountID: c.AccountID, Role: present(c.Role), PreviousOwnerID: present(c.PreviousOwnerID),
-		NewOwnerID: owner, Reason: c.Reason, InitiatedBy: c.InitiatedBy, OperationID: present(c.OperationID), Tasks: present(c.Tasks),
+		NewOwnerID: present(c.NewOwnerID), Reason: c.Reason, InitiatedBy: c.InitiatedBy, OperationID: present(c.OperationID), Tasks: present(c.Tasks),
 	})
 }
 
 // DecodeAccountRoleChanged reads and validates one message. When the message has a subject, its tenant must be the one
 // in the data. The error is an *Invalid.
 func DecodeAccountRoleChanged(m Message) (AccountRoleChanged, error) {
-	e, err := decodeEnvelope(m, TypeAccountRoleChanged)
+	e, data, err := decode(m, TypeAccountRoleChanged)
 	if err != nil {
 		return AccountRoleChanged{}, err
 	}
-	var d roleChangedData
-	if err := decodeData(e.Data, &d); err != nil {
-		return AccountRoleChanged{}, err
-	}
 	c := AccountRoleChanged{
-		ID: e.ID, Source: e.Source, Sequence: e.Sequence, Traceparent: e.Traceparent, Time: Micro(e.Time),
-		TenantID: d.TenantID, AccountID: d.AccountID, Role: value(d.Role), PreviousOwnerID: value(d.PreviousOwnerID),
-		Reason: d.Reason, InitiatedBy: d.InitiatedBy, OperationID: value(d.OperationID), Tasks: value(d.Tasks),
+		ID: e.ID, Source: e.Source, Sequence: e.Sequence, Traceparent: e.Traceparent, Time: e.Time,
+		TenantID: data.required("tenant_id"), AccountID: data.required("account_id"), Role: data.optional("role"),
+		PreviousOwnerID: data.optional("previous_owner_id"), NewOwnerID: data.orNull("new_owner_id", "nobody"),
+		Reason: data.required("reason"), InitiatedBy: data.required("initiated_by"), OperationID: data.optional("operation_id"),
+		Tasks: data.optional("tasks"),
 	}
-	for _, f := range []struct {
-		name string
-		v    *string
-	}{{"role", d.Role}, {"previous_owner_id", d.PreviousOwnerID}, {"operation_id", d.OperationID}, {"tasks", d.Tasks}} {
-		if f.v != nil && *f.v == "" {
-			return AccountRoleChanged{}, invalid("data."+f.name, "is empty; leave it out instead")
-		}
-	}
-	switch {
-	case d.NewOwnerID == nil:
-		return AccountRoleChanged{}, invalid("data.new_owner_id", "is required; null means nobody")
-	case string(d.NewOwnerID) == "null":
-	default:
-		if json.Unmarshal(d.NewOwnerID, &c.NewOwnerID) != nil || c.NewOwnerID == "" {
-			return AccountRoleChanged{}, invalid("data.new_owner_id", "must be a user id, or null for nobody")
-		}
+	if err := data.wrong.err(); err != nil {
+		return AccountRoleChanged{}, err
 	}
 	if err := c.Validate(); err != nil {
 		return AccountRoleChanged{}, err
 	}
-	if m.Subject != "" && TenantOf(m.Subject) != c.TenantID {
-		return AccountRoleChanged{}, &Invalid{Reason: ReasonTenantMismatch, Field: "data.tenant_id",
-			Remedy: "is not the tenant of the subject " + m.Subject + ", which wins"}
+	if err := checkTenant(m, c.TenantID); err != nil {
+		return AccountRoleChanged{}, err
 	}
 	return c, nil
 }
@@ -204,11 +159,4 @@ func present(s string) *string {
 		return nil
 	}
 	return &s
-}
-
-func value(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
 }

@@ -1,11 +1,13 @@
 package event
 
 import (
-	"encoding/json"
+	"slices"
+	"strconv"
 	"time"
+	"unicode/utf8"
 )
 
-// Limits of one TaskReassigned: more tasks than fit go into further events.
+// Limits of an event. More tasks than fit into one TaskReassigned go into further ones.
 const (
 	MaxTasksPerEvent = 256
 	MaxEventBytes    = 256 << 10
@@ -13,6 +15,8 @@ const (
 
 // ByAssigned is the reason of a move that no role change caused: somebody assigned the task on purpose.
 const ByAssigned = "assigned"
+
+var reassignedReasons = append(slices.Clone(RoleChangeReasons), ByAssigned)
 
 // TaskReassigned announces that tasks of one account went from one assignee to another. A subscriber that keeps the
 // highest revision of each task ends with the truth, whatever order the events arrive in.
@@ -65,38 +69,31 @@ type taskReassignedData struct {
 	RoleChange  *RoleChangeRef   `json:"role_change,omitempty"`
 	Policy      string           `json:"policy,omitempty"`
 	Correction  bool             `json:"correction"`
-	Tasks       []ReassignedTask `json:"tasks"`
-}
-
-func (r TaskReassigned) data(tasks []ReassignedTask) taskReassignedData {
-	return taskReassignedData{
-		TenantID: r.TenantID, AccountID: r.AccountID, FromID: present(r.FromID), ToID: present(r.ToID), Reason: r.Reason,
-		InitiatedBy: r.InitiatedBy, RoleChange: r.RoleChange, Policy: r.Policy, Correction: r.Correction, Tasks: tasks,
-	}
+	Tasks       []ReassignedTask `json:"tasks"` // empty, see fillTasks
 }
 
 // Messages is the announcement as it is published: as many structured-mode messages as the limits ask for, each with an
-// id from newID.
+// id from newID; none when there are no tasks.
+//
+// It doesn't validate: the values are those of our own tables, checked when they came in, and an announcement must never
+// stop a move. For the same reason a title or url beyond its limit is cut or left out, and so is a due date that RFC 3339
+// can't write.
 func (r TaskReassigned) Messages(newID func() string) ([]Message, error) {
+	data := taskReassignedData{
+		TenantID: r.TenantID, AccountID: r.AccountID, FromID: present(r.FromID), ToID: present(r.ToID), Reason: r.Reason,
+		InitiatedBy: r.InitiatedBy, RoleChange: r.RoleChange, Policy: r.Policy, Correction: r.Correction,
+		Tasks: []ReassignedTask{},
+	}
 	var out []Message
-	// Room for the envelope and everything but the tasks: ids of 128 characters of up to 12 escaped bytes each.
-	const envelopeRoom = 24 << 10
 	for rest := r.Tasks; len(rest) > 0; {
-		n, size := 0, envelopeRoom
-		for n < len(rest) && n < MaxTasksPerEvent {
-			b, err := json.Marshal(rest[n])
-			if err != nil {
-				return nil, err
-			}
-			if size += len(b) + 1; size > MaxEventBytes && n > 0 {
-				break
-			}
-			n++
-		}
 		m, err := envelope{
 			ID: newID(), Source: r.Source, Type: TypeTaskReassigned, Time: r.Time, Subject: r.AccountID,
 			Traceparent: r.Traceparent, tenant: r.TenantID,
-		}.message(SubjectTaskReassigned(r.TenantID), r.data(rest[:n]))
+		}.message(SubjectTaskReassigned(r.TenantID), data)
+		if err != nil {
+			return nil, err
+		}
+		n, err := fillTasks(&m, rest)
 		if err != nil {
 			return nil, err
 		}
@@ -105,38 +102,137 @@ func (r TaskReassigned) Messages(newID func() string) ([]Message, error) {
 	return out, nil
 }
 
-// DecodeTaskReassigned reads and validates one message. The error is an *Invalid.
+// fillTasks puts as many tasks as fit, and at least one, into the empty list that the body ends with.
+func fillTasks(m *Message, tasks []ReassignedTask) (int, error) {
+	const end = "]}}"
+	body := m.Body[:len(m.Body)-len(end)]
+	n := 0
+	for ; n < len(tasks) && n < MaxTasksPerEvent; n++ {
+		b, err := marshal(tasks[n].writable())
+		if err != nil {
+			return 0, err
+		}
+		if n > 0 {
+			if len(body)+1+len(b)+len(end) > MaxEventBytes {
+				break
+			}
+			body = append(body, ',')
+		}
+		body = append(body, b...)
+	}
+	m.Body = append(body, end...)
+	return n, nil
+}
+
+func (t ReassignedTask) writable() ReassignedTask {
+	if utf8.RuneCountInString(t.Title) > MaxTitleLength {
+		t.Title = string([]rune(t.Title)[:MaxTitleLength])
+	}
+	if utf8.RuneCountInString(t.URL) > MaxURLLength {
+		t.URL = ""
+	}
+	if t.DueAt != nil {
+		due := Micro(*t.DueAt)
+		if t.DueAt = &due; due.Year() < 0 || due.Year() > 9999 {
+			t.DueAt = nil
+		}
+	}
+	return t
+}
+
+// DecodeTaskReassigned reads and validates one message. When the message has a subject, its tenant must be the one in the
+// data. The error is an *Invalid.
 func DecodeTaskReassigned(m Message) (TaskReassigned, error) {
-	e, err := decodeEnvelope(m, TypeTaskReassigned)
+	e, data, err := decode(m, TypeTaskReassigned)
 	if err != nil {
 		return TaskReassigned{}, err
 	}
-	var d taskReassignedData
-	if err := decodeData(e.Data, &d); err != nil {
+	r := TaskReassigned{
+		ID: e.ID, Source: e.Source, Traceparent: e.Traceparent, Time: e.Time,
+		TenantID: data.required("tenant_id"), AccountID: data.required("account_id"),
+		FromID: data.orNull("from_id", "that nobody had the tasks"), ToID: data.orNull("to_id", "that nobody has them now"),
+		Reason: data.required("reason"), InitiatedBy: data.required("initiated_by"), RoleChange: decodeRoleChangeRef(data.inside("role_change")),
+		Policy: data.optional("policy"), Correction: data.boolean("correction"),
+	}
+	for _, t := range data.list("tasks") {
+		r.Tasks = append(r.Tasks, decodeTask(t))
+	}
+	if err := data.wrong.err(); err != nil {
 		return TaskReassigned{}, err
 	}
-	r := TaskReassigned{
-		ID: e.ID, Source: e.Source, Traceparent: e.Traceparent, Time: Micro(e.Time),
-		TenantID: d.TenantID, AccountID: d.AccountID, FromID: value(d.FromID), ToID: value(d.ToID), Reason: d.Reason,
-		InitiatedBy: d.InitiatedBy, RoleChange: d.RoleChange, Policy: d.Policy, Correction: d.Correction, Tasks: d.Tasks,
+	if err := r.validate(); err != nil {
+		return TaskReassigned{}, err
 	}
-	switch {
-	case !ValidTenantID(r.TenantID):
-		return TaskReassigned{}, invalid("data.tenant_id", "must match [a-z0-9][a-z0-9-]{0,62}")
-	case CheckID(r.AccountID) != "":
-		return TaskReassigned{}, invalid("data.account_id", "%s", CheckID(r.AccountID))
-	case len(r.Tasks) == 0 || len(r.Tasks) > MaxTasksPerEvent:
-		return TaskReassigned{}, invalid("data.tasks", "must be 1 to %d tasks", MaxTasksPerEvent)
-	case r.Time.IsZero():
-		return TaskReassigned{}, invalid("time", "is required: when the tasks moved, RFC 3339")
-	case m.Subject != "" && TenantOf(m.Subject) != r.TenantID:
-		return TaskReassigned{}, &Invalid{Reason: ReasonTenantMismatch, Field: "data.tenant_id",
-			Remedy: "is not the tenant of the subject " + m.Subject + ", which wins"}
-	}
-	for _, t := range r.Tasks {
-		if CheckID(t.ID) != "" || t.Revision < 1 {
-			return TaskReassigned{}, invalid("data.tasks", "each needs an id and a revision of 1 or more")
-		}
+	if err := checkTenant(m, r.TenantID); err != nil {
+		return TaskReassigned{}, err
 	}
 	return r, nil
+}
+
+func decodeRoleChangeRef(o *object) *RoleChangeRef {
+	if o == nil {
+		return nil
+	}
+	return &RoleChangeRef{
+		Source: o.required("source"), ID: o.required("id"), Role: o.optional("role"), OccurredAt: o.time("occurred_at"),
+		OperationID: o.optional("operation_id"),
+	}
+}
+
+func decodeTask(o *object) ReassignedTask {
+	t := ReassignedTask{
+		ID: o.required("id"), Revision: o.whole("revision"), Title: o.required("title"), Priority: o.optional("priority"),
+		Source: o.required("source"), URL: o.optional("url"),
+	}
+	if due := o.time("due_at"); !due.IsZero() {
+		t.DueAt = &due
+	}
+	return t
+}
+
+func (r TaskReassigned) validate() error {
+	c := checks{reason: ReasonInvalid}
+	c.time("time", r.Time)
+	c.tenant(r.TenantID)
+	c.id("data.account_id", r.AccountID)
+	c.idOrNone("data.from_id", r.FromID)
+	c.idOrNone("data.to_id", r.ToID)
+	c.id("data.initiated_by", r.InitiatedBy)
+	c.oneOf("data.reason", r.Reason, reassignedReasons)
+	switch {
+	case r.Reason == ByAssigned && r.RoleChange != nil:
+		c.fail("data.role_change", "must be absent with the reason %q", ByAssigned)
+	case r.Reason == ByAssigned && r.Policy != "":
+		c.fail("data.policy", "must be absent with the reason %q", ByAssigned)
+	case r.Reason != ByAssigned && r.RoleChange == nil:
+		c.fail("data.role_change", "is required with the reason %q", r.Reason)
+	case r.Reason != ByAssigned:
+		c.oneOf("data.policy", r.Policy, Policies)
+		c.that("data.role_change.source", checkSource(r.RoleChange.Source))
+		c.that("data.role_change.id", checkEventID(r.RoleChange.ID))
+		c.time("data.role_change.occurred_at", r.RoleChange.OccurredAt)
+		c.idOrNone("data.role_change.role", r.RoleChange.Role)
+		c.idOrNone("data.role_change.operation_id", r.RoleChange.OperationID)
+	}
+	if len(r.Tasks) == 0 || len(r.Tasks) > MaxTasksPerEvent {
+		c.fail("data.tasks", "must be 1 to %d tasks", MaxTasksPerEvent)
+	}
+	for i, t := range r.Tasks {
+		c.task("data.tasks["+strconv.Itoa(i)+"].", t)
+	}
+	return c.err()
+}
+
+func (c *checks) task(path string, t ReassignedTask) {
+	if c.wrong != nil {
+		return
+	}
+	c.id(path+"id", t.ID)
+	if t.Revision < 1 || t.Revision > maxRevision {
+		c.fail(path+"revision", "must be 1 to %d", int64(maxRevision))
+	}
+	c.text(path+"title", t.Title, MaxTitleLength)
+	c.id(path+"source", t.Source)
+	c.text(path+"priority", t.Priority, MaxIDLength)
+	c.text(path+"url", t.URL, MaxURLLength)
 }
