@@ -156,7 +156,7 @@ func (s *taskSync) check(row TaskSaid, known bool) *Invalid {
 
 func (s *taskSync) account(id string) Account { return Account{s.tenant, id} }
 
-const tasksByID = `
+const presentTasks = `
 SELECT t.task_id, t.account_id, t.title, t.status, t.source, t.role, t.priority, t.url, t.due_at, t.created_at, coalesce(t.assignee_id, ''), t.revision,
        coalesce(t.base_assignee, ''), t.assigned_at, t.effective_at, t.base_revision, coalesce(t.synced_assignee, '')
 FROM unnest($2::text[]) AS i(task_id)
@@ -164,7 +164,7 @@ CROSS JOIN LATERAL (SELECT * FROM tasks t WHERE t.tenant_id = $1 AND t.task_id =
 
 func (s *taskSync) readTasks(ctx context.Context, ids []string) (map[string]task, error) {
 	tasks := map[string]task{}
-	found, err := s.tx.Query(ctx, tasksByID, s.tenant, ids)
+	found, err := s.tx.Query(ctx, presentTasks, s.tenant, ids)
 	if err != nil {
 		return nil, err
 	}
