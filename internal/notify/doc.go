@@ -1,10 +1,10 @@
 // Package notify is the second use case: moves of tasks come in, e-mails go out. A person who received tasks gets one
 // mail per window and account that tells the truth as it is when the mail leaves.
 //
-//	                      10 and more of one recipient ┌─> merged (told by another notice's mail)
-//	move ─> open ─15 min─> closed ─claim─> sending ────┤
-//	                          ^               ├─> sent | suppressed | undeliverable
-//	                          └── not accepted┘└─> ambiguous (the server never answered; a person decides)
+//	                          ┌─ more than 10 of one recipient ─> merged (told by another notice's mail)
+//	move ─> open ─ 15 min ─> closed ─ claim ─> sending ─┬─> sent | suppressed | undeliverable
+//	                          ^                         ├─> ambiguous (the server never answered; a person decides)
+//	                          └──── surely not accepted ┘
 //
 // A window ([Notifier.Handle]) is opened by the first move for its key (tenant, recipient, account; in summary mode
 // without the account), closes a fixed time later by the clock of the database, and never grows. A move belongs to one
