@@ -47,7 +47,7 @@ func BenchmarkLatency(b *testing.B) {
 }
 
 func BenchmarkPublish(b *testing.B) {
-	for _, n := range []int{1, 7, 8, 32, 100, 1000} {
+	for _, n := range []int{1, 8, 15, 16, 32, 100, 1000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			broker := durable(b)
 			for i := 0; b.Loop(); i++ {

@@ -143,21 +143,23 @@ func TestMessagesArriveAsTheyWerePublished(t *testing.T) {
 	t.Parallel()
 	b := testkit.NATS(t)
 	before := time.Now().Add(-time.Second)
-	stored := publish(t, b, messages(10, event.SubjectRoleChanged, "m"))
-	arrived := make(chan event.Message, 10)
-	consume(t, b, live, func(_ context.Context, batch []event.Message) error {
+	stored := publish(t, b, messages(16, event.SubjectRoleChanged, "m"))
+	arrived := make(chan event.Message, 16)
+	one := live
+	one.Workers = 1 // so that they come in order
+	consume(t, b, one, func(_ context.Context, batch []event.Message) error {
 		for _, m := range batch {
 			arrived <- m
 		}
 		return nil
 	})
-	for i, want := range messages(10, event.SubjectRoleChanged, "m") {
+	for i, want := range messages(16, event.SubjectRoleChanged, "m") {
 		got := <-arrived
 		if got.Stream != event.StreamRoleChanges || got.Sequence != stored[i].Sequence || got.StoredAt.Before(before) {
 			t.Errorf("got %+v, stored as %+v", got, stored[i])
 		}
 		if got.Get("Nats-Batch-Id") == "" {
-			t.Error("ten messages didn't go as an atomic batch")
+			t.Error("sixteen messages didn't go as an atomic batch")
 		}
 		if got.Subject != want.Subject || string(got.Body) != string(want.Body) || got.Get("content-type") != want.Get("content-type") {
 			t.Errorf("got %+v, want %+v", got, want)

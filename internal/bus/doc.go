@@ -2,7 +2,7 @@
 // is the only importer of nats.go and nats-server.
 //
 // Publishing: what [Bus.Publish] reports as stored is on the stream, once, under its message id; for the rest the caller
-// knows that it must send it again, under the same id. Eight or more messages to a stream go as atomic batches, for which
+// knows that it must send it again, under the same id. Sixteen or more messages to a stream go as atomic batches, for which
 // a broker that syncs every write to disk syncs once.
 //
 // Consuming: [Bus.Consume] delivers every message of a durable consumer at least once, in batches of what has arrived,

@@ -26,7 +26,7 @@ func created(t testing.TB, b *bus.Bus, stream string) time.Time {
 
 func TestWhatIsPublishedIsStoredInOrder(t *testing.T) {
 	t.Parallel()
-	for name, n := range map[string]int{"one": 1, "a few": 7, "a batch": 8, "more than a batch": 2100} {
+	for name, n := range map[string]int{"one": 1, "a few": 15, "a batch": 16, "more than a batch": 2100} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := testkit.NATS(t)

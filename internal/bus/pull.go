@@ -39,7 +39,9 @@ type puller struct {
 	inbox   string
 	sub     *nats.Subscription
 	arrived chan *nats.Msg
-	request uint64
+	asked   uint64 // requests so far
+	open    string // where the broker reports about the request that it is still serving, or ""
+	left    int    // how many messages that one may still bring
 	retry   *backoff.ExponentialBackOff
 }
 
@@ -73,7 +75,7 @@ func (p *puller) take(ctx context.Context) []*nats.Msg {
 		}
 		batch, err := p.pull(ctx)
 		if err != nil && ctx.Err() == nil {
-			p.ready = false
+			p.ready, p.open = false, ""
 			p.log.Warn("asking for messages failed; asking again", zap.Error(err))
 		}
 		if len(batch) > 0 {
@@ -174,19 +176,18 @@ func (p *puller) adopt(ctx context.Context, info *jetstream.ConsumerInfo) {
 
 // pull returns what has arrived, up to a batch, and waits if nothing has. An error says that the request is lost; what
 // came before it is returned too.
-func (p *puller) pull(ctx context.Context) ([]*nats.Msg, error) {
-	if batch := p.buffered(); len(batch) > 0 {
-		return batch, nil
-	}
+//
+// There is at most one request at a time, so never more on its way than there is room for.
+func (p *puller) pull(ctx context.Context) (batch []*nats.Msg, err error) {
 	session := p.bus.current()
-	reply, err := p.ask()
-	if err != nil {
-		return nil, err
+	if p.open == "" {
+		if err := p.ask(); err != nil {
+			return nil, err
+		}
 	}
-	var batch []*nats.Msg
 	silence := time.NewTimer(2 * pullHeartbeat)
 	defer silence.Stop()
-	for len(batch) < p.Batch {
+	for len(batch) < p.Batch && p.open != "" {
 		select {
 		case <-ctx.Done():
 			respond(batch, giveBack)
@@ -199,70 +200,63 @@ func (p *puller) pull(ctx context.Context) ([]*nats.Msg, error) {
 			}
 			return nil, errors.New("the broker is silent")
 		case m := <-p.arrived:
-			if !isStatus(m) {
-				batch = append(batch, m)
-				silence.Reset(linger)
+			if isStatus(m) {
+				if err := p.report(ctx, m, len(batch)); err != nil {
+					return batch, err
+				}
+				if len(batch) == 0 {
+					silence.Reset(2 * pullHeartbeat)
+				}
 				continue
 			}
-			if m.Subject != reply {
-				continue // of a request that was given up
+			batch = append(batch, m)
+			if p.left--; p.left == 0 {
+				p.open = ""
 			}
-			switch code, text := m.Header.Get("Status"), m.Header.Get("Description"); code {
-			case "100": // heartbeat
-				silence.Reset(2 * pullHeartbeat)
-			case "404", "408": // no more for now, the request is too old, or there are others for the little there is
-				if len(batch) == 0 && text != "Request Timeout" {
-					_ = wait(ctx, busyPause)
-				}
-				return batch, nil
-			default:
-				return batch, fmt.Errorf("%s %s", code, text)
-			}
+			silence.Reset(linger)
 		}
 	}
 	return batch, nil
 }
 
-// buffered is what came for earlier requests after they were given up.
-func (p *puller) buffered() (batch []*nats.Msg) {
-	for len(batch) < p.Batch {
-		select {
-		case m := <-p.arrived:
-			if !isStatus(m) {
-				batch = append(batch, m)
-			}
-		default:
-			return batch
-		}
+// report is what the broker says about the open request: that it still waits, or that it has ended, for better or worse.
+func (p *puller) report(ctx context.Context, m *nats.Msg, taken int) error {
+	if m.Subject != p.open {
+		return nil // of a request that was given up
 	}
-	return batch
+	switch code, text := m.Header.Get("Status"), m.Header.Get("Description"); code {
+	case "100": // heartbeat
+		return nil
+	case "404", "408": // no more for now, the request is too old, or there are others for the little there is
+		p.open = ""
+		if taken == 0 && text != "Request Timeout" {
+			select {
+			case <-ctx.Done():
+			case <-time.After(busyPause):
+			}
+		}
+		return nil
+	default:
+		return fmt.Errorf("%s %s", code, text)
+	}
 }
 
-// ask sends a request for messages, and returns the subject on which the broker reports about it.
+// ask sends a request for messages.
 //
 // no_wait together with expires means: wait until there is something, then hand out all there is and end the request.
-func (p *puller) ask() (string, error) {
-	p.request++
-	reply := p.inbox + "." + strconv.FormatUint(p.request, 10)
+func (p *puller) ask() error {
+	p.asked++
+	p.open, p.left = p.inbox+"."+strconv.FormatUint(p.asked, 10), p.Batch
 	body, err := json.Marshal(map[string]any{
 		"batch": p.Batch, "no_wait": true, "expires": pullExpiry, "idle_heartbeat": pullHeartbeat,
 	})
 	if err != nil {
-		return "", err
+		return err
 	}
-	return reply, firstError(nil, p.bus.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+p.Stream+"."+p.Durable, reply, body))
+	return firstError(nil, p.bus.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+p.Stream+"."+p.Durable, p.open, body))
 }
 
 // isStatus tells whether m is the broker's own word about a request.
 func isStatus(m *nats.Msg) bool {
 	return len(m.Data) == 0 && m.Header.Get("Status") != ""
-}
-
-func wait(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
 }

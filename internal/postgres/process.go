@@ -37,9 +37,20 @@ func startProcess(cmd *exec.Cmd, detached bool) (int, <-chan struct{}, error) {
 	return cmd.Process.Pid, done, nil
 }
 
-func alive(pid int) bool {
+// exists tells whether the process id is taken, as PostgreSQL itself would see it.
+func exists(pid int) bool {
 	err := syscall.Kill(pid, 0)
 	return err == nil || errors.Is(err, syscall.EPERM)
+}
+
+// ended is true of a process that nobody has asked for yet, too: in a container that can be so for ever.
+func ended(pid int) bool {
+	if !exists(pid) {
+		return true
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, state, _ := strings.Cut(string(text), ") ")
+	return err == nil && strings.HasPrefix(state, "Z")
 }
 
 // commandLine of a process, or "".

@@ -59,8 +59,8 @@ const (
 	// shutdownPatience is for a fast shutdown, which writes everything dirty to disk; then it is an immediate one, after
 	// which the next start recovers from the log.
 	shutdownPatience = 60 * time.Second
-	// orphanPatience is for the backends of a killed postmaster to notice and end.
-	orphanPatience = 15 * time.Second
+	// orphanPatience is for the backends of a killed postmaster to end: they notice after the statement they are at.
+	orphanPatience = 60 * time.Second
 )
 
 // Server is a running private PostgreSQL.
@@ -273,13 +273,13 @@ func (c *cluster) ensureDatabase(ctx context.Context, url string) error {
 func (c *cluster) stopLeftover(ctx context.Context) error {
 	pid, _, _ := c.postmaster()
 	switch {
-	case pid == 0 || !alive(pid):
-		return nil
 	case c.runs(pid):
 		c.options.Logger.Warn("stopping the PostgreSQL that a killed process left running", zap.String("part", "postgres"), zap.Int("pid", pid))
 		return stopProcess(ctx, pid)
+	case pid != 0 && exists(pid):
+		return os.Remove(filepath.Join(c.data, "postmaster.pid"))
 	}
-	return os.Remove(filepath.Join(c.data, "postmaster.pid"))
+	return nil
 }
 
 // stopProcess asks a postmaster for a fast shutdown, then for an immediate one, and waits until it is gone.
@@ -300,7 +300,7 @@ func stopProcess(ctx context.Context, pid int) error {
 }
 
 func waitGone(ctx context.Context, pid int) error {
-	for alive(pid) {
+	for !ended(pid) {
 		if err := pause(ctx); err != nil {
 			return err
 		}

@@ -54,16 +54,19 @@ func stop(t *testing.T, s *postgres.Server) {
 	}
 }
 
-func query(t *testing.T, url, sql string) string {
+func connect(t *testing.T, url string) *pgx.Conn {
 	t.Helper()
-	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, url)
+	conn, err := pgx.Connect(context.Background(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(ctx)
-	var out string
-	if err := conn.QueryRow(ctx, sql).Scan(&out); err != nil {
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+func query(t *testing.T, url, sql string) (out string) {
+	t.Helper()
+	if err := connect(t, url).QueryRow(context.Background(), sql).Scan(&out); err != nil {
 		t.Fatal(err)
 	}
 	return out
@@ -71,13 +74,7 @@ func query(t *testing.T, url, sql string) string {
 
 func keep(t *testing.T, url string) {
 	t.Helper()
-	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(ctx)
-	if _, err := conn.Exec(ctx, `CREATE TABLE kept AS SELECT 'here' AS it`); err != nil {
+	if _, err := connect(t, url).Exec(context.Background(), `CREATE TABLE kept AS SELECT 'here' AS it`); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -148,6 +145,8 @@ func TestAKilledServerStartsAgain(t *testing.T) {
 	dir := folder(t)
 	first := start(t, options(t, dir))
 	keep(t, first.URL())
+	busy := connect(t, first.URL())
+	busy.PgConn().ExecParams(context.Background(), `SELECT count(*) FROM generate_series(1, 5000000)`, nil, nil, nil, nil)
 	if err := syscall.Kill(postmaster(t, dir), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +189,8 @@ func TestAKillOfOurOwnProcessIsNoObstacle(t *testing.T) {
 		_ = child.Wait()
 		if runtime.GOOS == "linux" {
 			testkit.Eventually(t, "the server ends with its parent", func() (bool, string) {
-				return syscall.Kill(left, 0) != nil, fmt.Sprintf("process %d is alive", left)
+				_, err := os.Stat(filepath.Join(dir, "data", "postmaster.pid"))
+				return os.IsNotExist(err), fmt.Sprintf("process %d: %v", left, err)
 			})
 		}
 	}
@@ -227,14 +227,21 @@ func TestADetachedServerIsShared(t *testing.T) {
 func TestAStaleLockFileOfAnotherProcessIsRemoved(t *testing.T) {
 	t.Parallel()
 	dir := folder(t)
-	first := start(t, options(t, dir))
-	stop(t, first)
-	// As after a restart of the machine: the process id is somebody else's, here our own parent's.
-	file := filepath.Join(dir, "data", "postmaster.pid")
-	if err := os.WriteFile(file, []byte(strconv.Itoa(os.Getppid())+"\n"+dir+"/data\n1\n5432\n\n\n\nready\n"), 0o600); err != nil {
+	stop(t, start(t, options(t, dir)))
+	dead := exec.Command("true")
+	if err := dead.Start(); err != nil {
 		t.Fatal(err)
 	}
-	start(t, options(t, dir))
+	t.Cleanup(func() { _ = dead.Wait() })
+	// As after a restart of the machine, when the process id is somebody else's; and when it is that of a dead process
+	// that nobody has asked for.
+	for _, pid := range []int{os.Getppid(), dead.Process.Pid} {
+		file := filepath.Join(dir, "data", "postmaster.pid")
+		if err := os.WriteFile(file, []byte(strconv.Itoa(pid)+"\n"+dir+"/data\n1\n5432\n\n\n\nready\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		stop(t, start(t, options(t, dir)))
+	}
 }
 
 func TestAHalfMadeDatabaseIsMadeAgain(t *testing.T) {

@@ -66,7 +66,7 @@ func SMTP(t testing.TB, mode Fault) *Sink {
 	s.normal.Domain = "sink.example"
 	s.normal.ErrorLog = silent{}
 	var running sync.WaitGroup
-	running.Go(func() { _ = s.normal.Serve(handover{s}) })
+	running.Go(func() { _ = s.normal.Serve(fromSink{s}) })
 	running.Go(func() { s.accept(&running) })
 	t.Cleanup(func() {
 		close(s.ended)
@@ -130,10 +130,10 @@ func (s *Sink) accept(running *sync.WaitGroup) {
 	}
 }
 
-// handover is the listener of the normal server: it gets its connections from the Sink.
-type handover struct{ *Sink }
+// fromSink is the listener of the normal server: it gets its connections from the Sink.
+type fromSink struct{ *Sink }
 
-func (h handover) Accept() (net.Conn, error) {
+func (h fromSink) Accept() (net.Conn, error) {
 	select {
 	case c := <-h.handed:
 		return c, nil
@@ -142,8 +142,8 @@ func (h handover) Accept() (net.Conn, error) {
 	}
 }
 
-func (h handover) Close() error   { return nil }
-func (h handover) Addr() net.Addr { return h.listener.Addr() }
+func (h fromSink) Close() error   { return nil }
+func (h fromSink) Addr() net.Addr { return h.listener.Addr() }
 
 type silent struct{}
 
