@@ -85,8 +85,8 @@ func (in *accountsInput) filter() (roster.Filter, error) {
 	f = roster.Filter{}
 	if err := json.Unmarshal([]byte(in.Filter), &f); err != nil {
 		var invalid *roster.Invalid
-		if errors.As(err, &invalid) && invalid.Field != "" {
-			return f, &roster.Invalid{Field: "filter." + invalid.Field, Remedy: invalid.Remedy}
+		if errors.As(err, &invalid) {
+			return f, err
 		}
 		return f, &roster.Invalid{Field: "filter", Remedy: "can't be read: " + err.Error()}
 	}

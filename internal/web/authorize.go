@@ -26,7 +26,7 @@ func (s *server) authorize(right string) middleware {
 		}
 		who, err := s.Roster.Authenticate(r.Context(), token)
 		if err != nil {
-			writeProblem(w, r, explain(r.Context(), err, "header"))
+			writeProblem(w, r, explain(r.Context(), err, within("header")))
 			return
 		}
 		requestOf(r.Context()).who = who

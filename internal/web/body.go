@@ -70,7 +70,7 @@ func readBody(limit int64) middleware {
 			p := newProblem(http.StatusBadRequest, "The body ended before it was complete.")
 			switch {
 			case errors.As(err, &tooLarge):
-				p = problem(err, "body")
+				p = problem(err, within("body"))
 			case errors.Is(err, os.ErrDeadlineExceeded):
 				p = newProblem(http.StatusRequestTimeout, "The body took too long to arrive.")
 			}

@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -20,6 +21,8 @@ import (
 const (
 	headerKey      = "Idempotency-Key"
 	headerReplayed = "Idempotent-Replayed"
+	// forgetEvery is after how many requests with a key those of the day before are deleted.
+	forgetEvery = 256
 )
 
 var goodKey = regexp.MustCompile(`^[\x21-\x7e]{1,255}$`)
@@ -42,16 +45,20 @@ func (s *server) once(w http.ResponseWriter, r *http.Request, next http.HandlerF
 	began, stored, err := k.begin(r.Context())
 	switch {
 	case err != nil:
-		writeProblem(w, r, explain(r.Context(), err, "header"))
+		writeProblem(w, r, explain(r.Context(), err, within("header")))
 		return
 	case stored != nil:
 		stored.replay(w)
 		return
 	}
-	// Whatever becomes of the handler, the key is settled: a panic must not leave it taken.
-	kept := &recorder{ResponseWriter: w}
-	defer func() { k.settle(context.WithoutCancel(r.Context()), began, kept) }()
-	next(kept, r)
+	held := &recorder{ResponseWriter: w}
+	func() {
+		// Whatever becomes of the handler, the key is settled: a panic must not leave it taken. And it is settled before
+		// the answer goes out, so that a repeat that follows at once finds it.
+		defer func() { k.settle(context.WithoutCancel(r.Context()), began, held) }()
+		next(held, r)
+	}()
+	held.send()
 }
 
 // digestOf is equal for requests that ask for the same.
@@ -83,6 +90,10 @@ SELECT request = $4, status, header, body FROM idempotency_keys WHERE tenant_id 
 	keepAnswer = `
 UPDATE idempotency_keys SET status = $5, header = $6, body = $7
 WHERE tenant_id = $1 AND user_id = $2 AND key = $3 AND created_at = $4 AND status IS NULL`
+	// A thousand at a time, and far more often than a thousand come.
+	forgetKeys = `
+DELETE FROM idempotency_keys WHERE (tenant_id, user_id, key) IN (
+  SELECT tenant_id, user_id, key FROM idempotency_keys WHERE created_at < clock_timestamp() - interval '1 day' LIMIT 1000 FOR UPDATE SKIP LOCKED)`
 	freeKey = `
 DELETE FROM idempotency_keys WHERE tenant_id = $1 AND user_id = $2 AND key = $3 AND created_at = $4 AND status IS NULL`
 )
@@ -130,6 +141,9 @@ func (k keyed) settle(ctx context.Context, began time.Time, r *recorder) {
 	} else {
 		_, err = k.Pool.Exec(ctx, freeKey, k.who.TenantID, k.who.UserID, k.key, began)
 	}
+	if err == nil && k.settled.Add(1)%forgetEvery == 0 {
+		_, err = k.Pool.Exec(ctx, forgetKeys)
+	}
 	if err != nil {
 		k.log.Warn("idempotency key not settled; its repeat has to wait a minute",
 			zap.String("part", "api"), zap.String("tenant_id", k.who.TenantID), zap.String("key", k.key), zap.Error(err))
@@ -152,7 +166,7 @@ func (a *answer) replay(w http.ResponseWriter) {
 	_, _ = w.Write(a.body)
 }
 
-// recorder keeps a copy of what is answered.
+// recorder holds an answer back.
 type recorder struct {
 	http.ResponseWriter
 	status int
@@ -163,18 +177,19 @@ func (r *recorder) WriteHeader(status int) {
 	if r.status == 0 {
 		r.status = status
 	}
-	r.ResponseWriter.WriteHeader(status)
 }
 
 func (r *recorder) Write(b []byte) (int, error) {
-	if r.status == 0 {
-		r.status = http.StatusOK
-	}
-	r.body.Write(b)
-	return r.ResponseWriter.Write(b)
+	r.WriteHeader(http.StatusOK)
+	return r.body.Write(b)
 }
 
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+func (r *recorder) send() {
+	r.ResponseWriter.WriteHeader(cmp.Or(r.status, http.StatusOK))
+	_, _ = r.ResponseWriter.Write(r.body.Bytes())
+}
 
 // kept are the headers that belong to the answer rather than to the request.
 func (r *recorder) kept() http.Header {

@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"fmt"
 	"net/http"
 	"sync"
 	"testing"
@@ -100,5 +101,19 @@ func TestBadKeys(t *testing.T) {
 		if len(p.Errors) != 1 || p.Errors[0].Location != "header.Idempotency-Key" {
 			t.Errorf("%q: %+v", k, p)
 		}
+	}
+}
+
+func TestKeysAreForgottenAfterADay(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.people("u-1")
+	w.exec(`INSERT INTO idempotency_keys (tenant_id, user_id, key, request, created_at)
+		SELECT 'acme', 'u-1', 'old-' || n, gen_random_uuid(), clock_timestamp() - interval '25 hours' FROM generate_series(1, 300) n`)
+	for n := range 256 {
+		w.send("POST", "/v1/users/u-9/disable", object{}, key(fmt.Sprint("k-", n))).problem(t, http.StatusNotFound)
+	}
+	if n := w.count(`SELECT count(*) FROM idempotency_keys`); n != 0 {
+		t.Errorf("%d keys are left", n)
 	}
 }

@@ -109,9 +109,9 @@ func (in *importing[T]) run(w http.ResponseWriter, r *http.Request) {
 	case err == nil:
 		in.out.write(ImportLine{Summary: &in.sum})
 	case in.out.began:
-		in.out.write(ImportLine{Aborted: explain(in.ctx, err, "body")})
+		in.out.write(ImportLine{Aborted: explain(in.ctx, err, within("body"))})
 	default:
-		writeProblem(w, r, explain(in.ctx, err, "body"))
+		writeProblem(w, r, explain(in.ctx, err, within("body")))
 	}
 	in.out.flush()
 }
@@ -126,8 +126,7 @@ func (in *importing[T]) readAll(from *lines) error {
 			in.read++
 			in.refused = append(in.refused, ImportLine{Line: from.number, Problem: err.Error()})
 		case err != nil:
-			// What has arrived before is whole, and is taken.
-			return cmp.Or(in.take(), cutOff(err))
+			return cutOff(err)
 		default:
 			in.add(from.number, line)
 		}

@@ -99,7 +99,7 @@ func (s *server) recovered(p any, out *response, r *http.Request, req *request) 
 	if out.status != 0 {
 		return true
 	}
-	writeProblem(out, r, problem(req.err, "body"))
+	writeProblem(out, r, problem(req.err, within("body")))
 	return false
 }
 

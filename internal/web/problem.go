@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/validation"
 
 	"handover.io/internal/operation"
 	"handover.io/internal/postgres"
@@ -85,8 +86,8 @@ func title(status int) string {
 	return http.StatusText(status)
 }
 
-// problem is the one translation of errors to answers. In is where a field stands: "body" or "query".
-func problem(err error, in string) *Problem {
+// problem is the one translation of errors to answers. Where says at what place of the request a field stands.
+func problem(err error, where func(field string) string) *Problem {
 	var (
 		p            *Problem
 		invalid      *roster.Invalid
@@ -101,12 +102,12 @@ func problem(err error, in string) *Problem {
 		if invalid.Field == "" {
 			return newProblem(http.StatusUnprocessableEntity, sentence(invalid.Remedy))
 		}
-		return unprocessable(FieldProblem{location(in, invalid.Field), invalid.Remedy})
+		return unprocessable(FieldProblem{where(invalid.Field), invalid.Remedy})
 	case errors.As(err, &invalidEvent):
 		if invalidEvent.Field == "" {
 			return newProblem(http.StatusUnprocessableEntity, sentence(invalidEvent.Remedy))
 		}
-		return unprocessable(FieldProblem{location(in, invalidEvent.Field), invalidEvent.Remedy})
+		return unprocessable(FieldProblem{where(invalidEvent.Field), invalidEvent.Remedy})
 	case errors.Is(err, roster.ErrUnauthorized):
 		return newProblem(http.StatusUnauthorized, "The token is not valid, or was revoked. Ask an administrator for a new one.").
 			with("WWW-Authenticate", challenge+`, error="invalid_token"`)
@@ -134,15 +135,9 @@ func unprocessable(fields ...FieldProblem) *Problem {
 	return newProblem(http.StatusUnprocessableEntity, detail, fields...)
 }
 
-// location is the place of a field as a client knows it.
-func location(in, field string) string {
-	switch field {
-	case "id":
-		return "path.id"
-	case "cursor", "limit":
-		return "query." + field
-	}
-	return in + "." + field
+// within is where a field stands that is neither in the path nor anywhere special.
+func within(place string) func(field string) string {
+	return func(field string) string { return place + "." + field }
 }
 
 func sentence(s string) string {
@@ -169,8 +164,8 @@ func writeProblem(w http.ResponseWriter, r *http.Request, p *Problem) {
 }
 
 // explain turns the error of a handler into its problem, and keeps the cause for the request's log line.
-func explain(ctx context.Context, err error, in string) *Problem {
-	p := problem(err, in)
+func explain(ctx context.Context, err error, where func(field string) string) *Problem {
+	p := problem(err, where)
 	req := requestOf(ctx)
 	req.err = err
 	if p.Status >= 500 {
@@ -190,11 +185,22 @@ func init() {
 			var d huma.ErrorDetailer
 			if errors.As(err, &d) {
 				e := d.ErrorDetail()
-				p.Errors = append(p.Errors, FieldProblem{e.Location, e.Message})
+				p.Errors = append(p.Errors, plain(e.Location, e.Message))
 			} else if err != nil {
 				p.Errors = append(p.Errors, FieldProblem{"body", err.Error()})
 			}
 		}
 		return p
 	}
+}
+
+// plain names the field itself where huma names the object around it.
+func plain(location, message string) FieldProblem {
+	if rest, ok := strings.CutPrefix(message, "expected required property "); ok {
+		return FieldProblem{location + "." + strings.TrimSuffix(rest, " to be present"), "is required"}
+	}
+	if message == validation.MsgUnexpectedProperty {
+		message = "is no field here; leave it out, or look for a misspelling"
+	}
+	return FieldProblem{location, message}
 }

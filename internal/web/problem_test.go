@@ -29,7 +29,6 @@ func TestProblemOfEveryError(t *testing.T) {
 	}{
 		"a field":             {&roster.Invalid{Field: "title", Remedy: "is empty"}, 422, "body.title"},
 		"the id of the path":  {&roster.Invalid{Field: "id", Remedy: "is another"}, 422, "path.id"},
-		"a cursor":            {&roster.Invalid{Field: "cursor", Remedy: "is none"}, 422, "query.cursor"},
 		"the whole":           {&roster.Invalid{Remedy: "is no object"}, 422, ""},
 		"an event":            {&event.Invalid{Field: "data.role", Remedy: "is missing"}, 422, "body.data.role"},
 		"nothing of that id":  {roster.ErrNotFound, 404, ""},
@@ -45,7 +44,7 @@ func TestProblemOfEveryError(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := problem(fmt.Errorf("deep down: %w", c.err), "body")
+			p := problem(fmt.Errorf("deep down: %w", c.err), route{method: "PUT", path: "/v1/tasks/{id}"}.where)
 			if p.Status != c.status || p.Title == "" || p.Detail == "" || strings.Contains(p.Detail, "secret") || strings.Contains(p.Detail, "deep down") {
 				t.Fatalf("%+v", p)
 			}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -54,14 +55,10 @@ func register[I, O any](s *server, rt route, handle func(context.Context, *I) (*
 	for _, m := range chain {
 		op.Middlewares = append(op.Middlewares, m.huma())
 	}
-	in := "body"
-	if rt.method == http.MethodGet {
-		in = "query"
-	}
 	huma.Register(s.api, op, func(ctx context.Context, input *I) (*O, error) {
 		out, err := handle(ctx, input)
 		if err != nil {
-			return nil, explain(ctx, err, in)
+			return nil, explain(ctx, err, rt.where)
 		}
 		return out, nil
 	})
@@ -69,6 +66,17 @@ func register[I, O any](s *server, rt route, handle func(context.Context, *I) (*
 		// Only now: what huma knows of a body it reads and decodes, and this one the handler does.
 		s.documented(rt).RequestBody = rt.body
 	}
+}
+
+// where is the place of a field in a request of this route.
+func (rt route) where(field string) string {
+	switch {
+	case slices.Contains(wildcards(rt.path), field):
+		return "path." + field
+	case rt.method == http.MethodGet:
+		return "query." + field
+	}
+	return "body." + field
 }
 
 func wildcards(pattern string) []string {

@@ -143,7 +143,7 @@ func TestBadInputIsRefused(t *testing.T) {
 			for _, limit := range []string{"0", "-1", "1001", "x", "1e3", "99999999999999999999"} {
 				wantLocation(t, r, w.send(r.method, r.at("x")+"?limit="+limit, body()), 422, "query.limit")
 			}
-			for _, cursor := range []string{"x", "!!!", "-1", "e30", strings.Repeat("a", 3000), "99999999999999999999"} {
+			for _, cursor := range []string{"x", "!!!", "e30", strings.Repeat("a", 3000), "99999999999999999999"} {
 				wantLocation(t, r, w.send(r.method, r.at("x")+"?cursor="+cursor, body()), 422, "query.cursor")
 			}
 		}
@@ -172,6 +172,10 @@ func badJSON(t *testing.T, w *world, r apiRoute) {
 
 func wantLocation(t *testing.T, r apiRoute, a answer, status int, location string) {
 	t.Helper()
+	if a.status != status {
+		t.Errorf("%s: status %d, and nothing about %s", r, a.status, location)
+		return
+	}
 	p := a.problem(t, status)
 	for _, e := range p.Errors {
 		if e.Location == location && e.Message != "" {

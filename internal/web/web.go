@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"path"
+	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -39,6 +40,7 @@ type server struct {
 	Config
 	log     *zap.Logger
 	metrics metrics
+	settled atomic.Uint64 // requests with an idempotency key
 	mux     *http.ServeMux
 	api     huma.API
 }

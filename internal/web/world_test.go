@@ -46,7 +46,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	pool := testkit.Postgres(t)
-	log := zap.NewNop()
+	log := testkit.Logger(t).WithOptions(zap.IncreaseLevel(zap.ErrorLevel))
 	registry := prometheus.NewRegistry()
 	w := &world{t: t, pool: pool, away: map[string]error{}, roster: roster.New(pool, nil), tokens: map[string]string{}}
 	w.ops = operation.New(pool, func([]journal.Entry) {}, log, nil)
