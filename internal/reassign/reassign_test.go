@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"handover.io/internal/testkit"
 	"handover.io/pkg/event"
 )
 
@@ -345,7 +346,7 @@ func TestManyReassignersAtOnceShuffledAndDoubled(t *testing.T) {
 		})
 	}
 	group.Wait()
-	// w.checkFold()
+	testkit.CheckFold(w, w.pool)
 	if got := one[int](w, `SELECT count(*) FROM role_changes`); got != accounts*length {
 		t.Errorf("%d recorded, want %d", got, accounts*length)
 	}
