@@ -121,6 +121,13 @@ func (c *checks) oneOf(field, value string, values []string) {
 	}
 }
 
+// attribute is the id or source of an event that was checked when it came in.
+func (c *checks) attribute(field, s string) {
+	if s == "" || utf8.RuneCountInString(s) > maxAttribute || strings.ContainsFunc(s, isControl) {
+		c.fail(field, "must be 1 to %d characters, none of them control characters", maxAttribute)
+	}
+}
+
 // text has no control characters that a database or a mail can't hold, and is not endless.
 func (c *checks) text(field, s string, limit int) {
 	switch {

@@ -208,8 +208,8 @@ func (r TaskReassigned) validate() error {
 		c.fail("data.role_change", "is required with the reason %q", r.Reason)
 	case r.Reason != ByAssigned:
 		c.oneOf("data.policy", r.Policy, Policies)
-		c.that("data.role_change.source", checkSource(r.RoleChange.Source))
-		c.that("data.role_change.id", checkEventID(r.RoleChange.ID))
+		c.attribute("data.role_change.source", r.RoleChange.Source)
+		c.attribute("data.role_change.id", r.RoleChange.ID)
 		c.time("data.role_change.occurred_at", r.RoleChange.OccurredAt)
 		c.idOrNone("data.role_change.role", r.RoleChange.Role)
 		c.idOrNone("data.role_change.operation_id", r.RoleChange.OperationID)
