@@ -37,7 +37,7 @@ type structured struct {
 	Type        string    `json:"type"`
 	Source      string    `json:"source"`
 	ID          string    `json:"id"`
-	Subject     string    `json:"subject"`
+	Subject     string    `json:"subject,omitempty"`
 	Time        time.Time `json:"time"`
 	Sequence    string    `json:"sequence,omitempty"`
 	Traceparent string    `json:"traceparent,omitempty"`
@@ -48,6 +48,10 @@ type structured struct {
 func (e envelope) message(subject string, data any) (Message, error) {
 	if !traceContext.MatchString(e.Traceparent) {
 		e.Traceparent = ""
+	}
+	// An account id may be of spaces alone; a CloudEvents subject may not, and is for looks only.
+	if strings.TrimSpace(e.Subject) == "" {
+		e.Subject = ""
 	}
 	body, err := marshal(structured{
 		SpecVersion: specVersion, Type: e.Type, Source: e.Source, ID: e.ID, Subject: e.Subject, Time: Micro(e.Time),
