@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"handover.io/internal/roster"
 )
@@ -13,7 +14,11 @@ import (
 // callerOf is who sent the request; every route is behind authorize, so there is one.
 func callerOf(ctx context.Context) roster.Identity { return requestOf(ctx).who }
 
-const challenge = `Bearer realm="handover"`
+const (
+	challenge = `Bearer realm="handover"`
+	// authTimeout is how long the database may take to say whose a token is: one look at an index.
+	authTimeout = 10 * time.Second
+)
 
 // authorize lets through whose token has the right.
 func (s *server) authorize(right string) middleware {
@@ -24,7 +29,9 @@ func (s *server) authorize(right string) middleware {
 				"A token is needed: send it as Authorization: Bearer <token>.").with("WWW-Authenticate", challenge))
 			return
 		}
-		who, err := s.Roster.Authenticate(r.Context(), token)
+		ctx, cancel := context.WithTimeout(r.Context(), authTimeout)
+		who, err := s.Roster.Authenticate(ctx, token)
+		cancel()
 		if err != nil {
 			writeProblem(w, r, explain(r.Context(), err, within("header")))
 			return

@@ -23,7 +23,7 @@ const (
 	wideBodyLimit = 16 << 20
 	// bodyTimeout ends a client that dribbles: 16 MB in it is a slow mobile line.
 	bodyTimeout = 60 * time.Second
-	// handleTimeout is less than idempotencyLease, so that no request runs on after another took its key over.
+	// handleTimeout is less than the minute after which a repeat takes the key of a request over (takeKey).
 	handleTimeout = 45 * time.Second
 )
 

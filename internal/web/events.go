@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -36,10 +38,8 @@ type Accepted struct {
 	Accepted int `json:"accepted" doc:"Events that are safely on the stream." example:"1"`
 }
 
-type accepted struct{ Body Accepted }
-
 func (s *server) events() {
-	event := &huma.Schema{Type: "object", Description: "AccountRoleChanged as a CloudEvent; see schemas/account-role-changed.v1.schema.json.",
+	one := &huma.Schema{Type: "object", Description: "AccountRoleChanged as a CloudEvent; its own JSON Schema says all of it.",
 		Required: []string{"specversion", "id", "source", "type", "time", "data"}}
 	register(s, route{
 		method: http.MethodPost, path: "/v1/events", right: roster.RightAssign, id: "publish-events", tag: "Handing over",
@@ -48,27 +48,24 @@ func (s *server) events() {
 			"`), binary (`ce-*` headers, the data as body) or a batch of up to 1,000 (`" + mediaEvents + "`), which is taken whole or not at all. " +
 			"The answer comes when the stream has acknowledged them; what becomes of them shows in the account's history. " +
 			"`data.tenant_id` must be the tenant of the token, and `data.initiated_by` its user, unless it has the right `sync`. " +
-			"Events with the same source and id are one event, so a repeat does nothing.",
+			"Events with the same source and id are one event, so a repeat does nothing. `data.tasks` needs the setting `allow_task_override`.",
 		status: http.StatusAccepted, limit: wideBodyLimit, anyMedia: true,
 		body: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
-			mediaEvent: {Schema: event, Example: map[string]any{
+			mediaEvent: {Schema: one, Example: map[string]any{
 				"specversion": "1.0", "id": "crm-4711", "source": "//crm.example.com", "type": "io.handover.account.role.changed.v1",
 				"time": "2026-01-15T09:30:00Z", "data": map[string]any{"tenant_id": "demo", "account_id": "a-1", "role": "success_manager",
 					"new_owner_id": "u-2", "reason": "api", "initiated_by": "u-1"}}},
-			mediaEvents:        {Schema: &huma.Schema{Type: "array", Items: event, MaxItems: ptr(batchLimit)}},
+			mediaEvents:        {Schema: &huma.Schema{Type: "array", Items: one, MaxItems: ptr(batchLimit)}},
 			"application/json": {Schema: &huma.Schema{Type: "object", Description: "The data alone, in binary mode: the attributes are in ce-* headers."}},
 		}},
-	}, func(ctx context.Context, _ *struct{}) (*accepted, error) {
+	}, func(ctx context.Context, _ *struct{}) (*body[Accepted], error) {
 		n, err := s.takeEvents(ctx)
-		if err != nil {
-			return nil, err
-		}
-		return &accepted{Accepted{n}}, nil
+		return &body[Accepted]{Accepted{n}}, err
 	})
 }
 
 func (s *server) takeEvents(ctx context.Context) (int, error) {
-	received, batch, err := received(requestOf(ctx).header, bodyOf(ctx))
+	received, batch, err := eventsOf(requestOf(ctx).header, bodyOf(ctx))
 	if err != nil {
 		return 0, err
 	}
@@ -77,22 +74,24 @@ func (s *server) takeEvents(ctx context.Context) (int, error) {
 	if len(received) > bulkFrom {
 		subject = event.SubjectRoleBulk(who.TenantID)
 	}
+	mayOverride := sync.OnceValue(func() error { return s.mayOverride(ctx, who.TenantID) })
 	var refused refusals
 	messages := make([]event.Message, 0, len(received))
 	for i, m := range received {
 		m.Subject = subject
 		c, err := acceptable(who, m)
-		if err != nil {
-			at := ""
-			if batch {
-				at = fmt.Sprintf("[%d]", i)
-			}
-			refused.add(at, err)
+		if err == nil && c.Tasks != "" {
+			err = mayOverride()
+		}
+		var invalid *event.Invalid
+		switch {
+		case errors.As(err, &invalid):
+			refused.add(i, batch, invalid)
 			continue
+		case err != nil:
+			return 0, err
 		}
-		if c.Traceparent == "" {
-			c.Traceparent = traceparent(ctx)
-		}
+		c.Traceparent = cmp.Or(c.Traceparent, traceparent(ctx))
 		// Written anew, so that whoever reads it reads what was checked here.
 		message, err := c.Message(subject)
 		if err != nil {
@@ -111,9 +110,18 @@ func (s *server) takeEvents(ctx context.Context) (int, error) {
 	return len(messages), nil
 }
 
-// received are the messages of a request, and whether they came as a batch. Of the headers they have only what belongs
-// to events.
-func received(h http.Header, body []byte) ([]event.Message, bool, error) {
+// mayOverride tells at once what would otherwise become a dead letter.
+func (s *server) mayOverride(ctx context.Context, tenant string) error {
+	settings, err := s.Roster.Settings(ctx, tenant)
+	if err == nil && !settings.AllowTaskOverride {
+		err = &event.Invalid{Field: "data.tasks",
+			Remedy: "gives the change a policy of its own, which the tenant's settings don't allow; leave it out, or set allow_task_override"}
+	}
+	return err
+}
+
+// eventsOf are the events of a request, and whether they came as a batch. Of the headers they have only what is theirs.
+func eventsOf(h http.Header, body []byte) ([]event.Message, bool, error) {
 	media, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
 	structured := map[string][]string{"Content-Type": {mediaEvent}}
 	switch {
@@ -183,16 +191,15 @@ type refusals struct {
 // refusalsShown is how many are listed; who sends a thousand wrong ones has one mistake.
 const refusalsShown = 100
 
-func (r *refusals) add(at string, err error) {
-	var invalid *event.Invalid
-	if !errors.As(err, &invalid) {
-		invalid = &event.Invalid{Remedy: err.Error()}
-	}
+func (r *refusals) add(i int, batch bool, invalid *event.Invalid) {
 	r.forbidden = r.forbidden || invalid == errNotYours
 	if len(r.fields) == refusalsShown {
 		return
 	}
-	location := "body" + at
+	location := "body"
+	if batch {
+		location = fmt.Sprintf("body[%d]", i)
+	}
 	if invalid.Field != "" {
 		location += "." + invalid.Field
 	}

@@ -152,6 +152,18 @@ func TestAMachineMayNameOthers(t *testing.T) {
 	w.post(structured, cloudEvent(object{"data.initiated_by": "u-2"}), token(machine)).want(t, http.StatusAccepted)
 }
 
+func TestAPolicyOfItsOwnNeedsTheTenantsLeave(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	own := cloudEvent(object{"data.tasks": "move_all_tasks"})
+	p := w.post(structured, own).problem(t, http.StatusUnprocessableEntity)
+	if len(p.Errors) != 1 || p.Errors[0].Location != "body.data.tasks" {
+		t.Errorf("%+v", p)
+	}
+	w.send("PUT", "/v1/settings", object{"allow_task_override": true}, as("policy")).want(t, http.StatusOK)
+	w.post(structured, own).want(t, http.StatusAccepted)
+}
+
 func TestEventsThatTheStreamDoesNotTake(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -22,6 +22,8 @@ const (
 	// needs no more memory than this.
 	chunkRows  = 1000
 	chunkBytes = 4 << 20
+	// chunkTimeout is far more than a chunk takes, waiting for locks included.
+	chunkTimeout = 2 * time.Minute
 )
 
 // ImportLine is a line of the answer to an import: about a row that was refused, progress, or the end.
@@ -154,7 +156,9 @@ func (in *importing[T]) take() error {
 	if in.read == 0 {
 		return nil
 	}
-	results, err := in.sync(in.ctx, in.rows)
+	ctx, cancel := context.WithTimeout(in.ctx, chunkTimeout)
+	results, err := in.sync(ctx, in.rows)
+	cancel()
 	if err != nil {
 		return err
 	}

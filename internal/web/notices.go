@@ -16,16 +16,16 @@ import (
 type Notice struct {
 	ID          int64      `json:"id"`
 	RecipientID string     `json:"recipient_id" doc:"Whom the mail is for."`
-	AccountID   string     `json:"account_id,omitempty" doc:"Absent when it is about all accounts of the recipient."`
+	AccountID   *string    `json:"account_id" doc:"null when it is about all accounts of the recipient."`
 	State       string     `json:"state" enum:"open,closed,sending,sent,suppressed,undeliverable,ambiguous,merged" doc:"suppressed: nothing was left to tell. ambiguous: it may have arrived; a person decides. merged: told by the mail of merged_into."`
 	Tasks       int        `json:"tasks" doc:"Tasks that the mail tells of; until it is written, tasks that moved."`
-	Subject     string     `json:"subject,omitempty" doc:"Of the mail, once it is written."`
+	Subject     *string    `json:"subject" doc:"Of the mail, once it is written."`
 	OpenedAt    time.Time  `json:"opened_at"`
 	CloseAt     time.Time  `json:"close_at" doc:"When the window closes and the mail goes out."`
-	NextTryAt   *time.Time `json:"next_try_at,omitempty"`
-	FinishedAt  *time.Time `json:"finished_at,omitempty"`
-	Problem     string     `json:"problem,omitempty"`
-	MergedInto  *int64     `json:"merged_into,omitempty"`
+	NextTryAt   *time.Time `json:"next_try_at"`
+	FinishedAt  *time.Time `json:"finished_at"`
+	Problem     *string    `json:"problem"`
+	MergedInto  *int64     `json:"merged_into"`
 }
 
 type noticesInput struct {
@@ -53,9 +53,16 @@ func (s *server) notices() {
 
 func shownNotice(n notify.Notice) Notice {
 	return Notice{
-		ID: n.ID, RecipientID: n.RecipientID, AccountID: n.AccountID, State: n.State, Tasks: n.Tasks, Subject: n.Subject,
-		OpenedAt: n.OpenedAt, CloseAt: n.CloseAt, NextTryAt: n.NextTryAt, FinishedAt: n.FinishedAt, Problem: n.Problem, MergedInto: n.MergedInto,
+		ID: n.ID, RecipientID: n.RecipientID, AccountID: orNull(n.AccountID), State: n.State, Tasks: n.Tasks, Subject: orNull(n.Subject),
+		OpenedAt: n.OpenedAt, CloseAt: n.CloseAt, NextTryAt: n.NextTryAt, FinishedAt: n.FinishedAt, Problem: orNull(n.Problem), MergedInto: n.MergedInto,
 	}
+}
+
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
 }
 
 // Notification is what a person is told in the product.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"reflect"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -43,12 +44,25 @@ func document() huma.Config {
 				{Name: "Notices", Description: "What people were told."},
 			},
 		},
-		OpenAPIPath:   "/openapi",
 		Formats:       map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
 		DefaultFormat: "application/json",
 		// A misspelled dry_run must not be a real run.
 		RejectUnknownQueryParameters: true,
 	}
+}
+
+// serveDocument serves the document, once every route is in it.
+func (s *server) serveDocument() {
+	document := sync.OnceValues(func() ([]byte, error) { return json.Marshal(s.api.OpenAPI()) })
+	s.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, r *http.Request) {
+		b, err := document()
+		if err != nil {
+			writeProblem(w, r, explain(r.Context(), err, within("body")))
+			return
+		}
+		w.Header().Set("Content-Type", "application/openapi+json")
+		_, _ = w.Write(b)
+	})
 }
 
 // operation is the route as huma takes it.

@@ -37,6 +37,8 @@ func (s *server) progress() {
 	register(s, rt, func(ctx context.Context, in *input) (*huma.StreamResponse, error) {
 		tenant := callerOf(ctx).TenantID
 		read := func(ctx context.Context) (Operation, error) {
+			ctx, cancel := context.WithTimeout(ctx, handleTimeout)
+			defer cancel()
 			o, err := s.Operations.Get(ctx, tenant, in.ID)
 			return Operation(o), err
 		}

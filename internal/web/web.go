@@ -59,6 +59,7 @@ func New(cfg Config) http.Handler {
 	s.notices()
 	s.notifications()
 	s.health()
+	s.serveDocument()
 	return s.observe(s.unmatched(s.mux))
 }
 
