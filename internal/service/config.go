@@ -40,7 +40,7 @@ type Config struct {
 type environment struct {
 	DataDir      string `env:"HANDOVER_DATA_DIR, default=.handover" about:"Directory for everything kept on this machine: the private PostgreSQL, the embedded broker, mails, run.json."`
 	HTTPAddr     string `env:"HANDOVER_HTTP_ADDR, default=127.0.0.1:8080" about:"Where the API, /livez, /readyz and /metrics listen. Port 0 takes a free one."`
-	BaseURL      string `env:"HANDOVER_BASE_URL" about:"How people reach this service, for links in mails; empty: http:// and the address it listens on."`
+	BaseURL      string `env:"HANDOVER_BASE_URL" about:"How people reach this service, such as https://handover.example.com, for links in mails; empty: mails link to the tasks alone."`
 	DatabaseURL  string `env:"HANDOVER_DATABASE_URL" secret:"url" about:"PostgreSQL 14 or later; empty: a private one, from the binaries on this machine."`
 	NATSURL      string `env:"HANDOVER_NATS_URL" secret:"url" about:"NATS with JetStream, several servers with commas between; empty: one embedded in this process."`
 	NATSAddr     string `env:"HANDOVER_NATS_ADDR, default=127.0.0.1:4222" about:"Where the embedded NATS listens, with credentials. Port 0 takes a free one."`
@@ -236,6 +236,16 @@ type Variable struct {
 	Set     bool   `json:"set"`
 	About   string `json:"about"`
 	value   string
+}
+
+// Plain lists the variables with their values as they are, secrets too.
+func Plain(environ []string) []Variable {
+	env, _ := read(environ)
+	out := variablesOf(env)
+	for i := range out {
+		out[i].Value = out[i].value
+	}
+	return out
 }
 
 // Variables documents the configuration, with what an environment says.

@@ -100,6 +100,9 @@ func (s *Service) Stop(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// oneSignal is how long signals count as the same one: who presses Ctrl-C under a wrapper that passes it on sends two.
+const oneSignal = 500 * time.Millisecond
+
 // Signals returns a context that ends at the first SIGINT or SIGTERM. The second one ends the process at once; what it
 // leaves behind is put in order by the next start.
 func Signals(parent context.Context, first func()) context.Context {
@@ -108,10 +111,14 @@ func Signals(parent context.Context, first func()) context.Context {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-signals
+		at := time.Now()
 		first()
 		cancel()
-		<-signals
-		os.Exit(1)
+		for range signals {
+			if time.Since(at) > oneSignal {
+				os.Exit(1)
+			}
+		}
 	}()
 	return ctx
 }

@@ -25,6 +25,10 @@ const (
 	// Policy is one that shows a difference: what people wrote down themselves stays with them.
 	Policy = handover.MoveAutomatedTasks
 
+	// FirstAccount and FirstOwner are for the first thing to try: this person doesn't own that account.
+	FirstAccount = "acc-001"
+	FirstOwner   = "amara.okafor"
+
 	tasks = 900
 	seed  = 20240229
 )

@@ -67,3 +67,17 @@ func TestTheCompanyIsWhole(t *testing.T) {
 		t.Errorf("%d overdue, %d move with their account", overdue, moving)
 	}
 }
+
+func TestTheAccountThatTheFirstStepsNameHandsTasksOver(t *testing.T) {
+	t.Parallel()
+	c := demo.Make(time.Date(2026, 3, 4, 0, 0, 0, 0, time.UTC))
+	owner, moving := c.Accounts[0].Roles["success_manager"], 0
+	for _, task := range c.Tasks {
+		if task.AccountID.Value == c.Accounts[0].ID && task.AssigneeID.Value == owner && demo.Policy.Covers(task.Source.Value) {
+			moving++
+		}
+	}
+	if c.Accounts[0].ID != demo.FirstAccount || owner == demo.FirstOwner || moving < 3 {
+		t.Errorf("%s is owned by %s, and %d tasks move", c.Accounts[0].ID, owner, moving)
+	}
+}

@@ -1,0 +1,74 @@
+package standing
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"handover.io/internal/bus"
+)
+
+func TestJudge(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+	ago := func(d time.Duration) *time.Time { at := now.Add(-d); return &at }
+	well := func() Standing {
+		return Standing{At: now, Streams: bus.StreamsStatus{
+			{Stream: "ROLE_CHANGES", MaxBytes: 100, Bytes: 10, Consumers: []bus.ConsumerStatus{{Consumer: "reassigner"}, {Consumer: "reassigner-bulk"}}},
+			{Stream: "TASK_REASSIGNMENTS", Consumers: []bus.ConsumerStatus{{Consumer: "notifier"}}},
+		}}
+	}
+	for name, test := range map[string]struct {
+		but  func(*Standing)
+		want string
+	}{
+		"all is well":      {func(*Standing) {}, ""},
+		"work in progress": {func(s *Standing) { s.Outbox = Outbox{5, ago(2 * time.Second)}; s.Notices.OldestDue = ago(time.Second) }, ""},
+		"dead letters":     {func(s *Standing) { s.DeadLetters = []DeadLetters{{"demo", "reassigner", "invalid", 3, now}} }, "3 dead letters of reassigner in tenant demo: invalid"},
+		"ambiguous":        {func(s *Standing) { s.Notices.Ambiguous = 1 }, "1 mails may or may not have arrived"},
+		"overdue window":   {func(s *Standing) { s.Notices.OldestDue = ago(2 * time.Minute) }, "a mail is overdue by 2m0s"},
+		"unpublished":      {func(s *Standing) { s.Outbox = Outbox{1, ago(time.Minute)} }, "what was committed 1m0s ago is not published"},
+		"behind":           {func(s *Standing) { s.Streams[0].Consumers[0].OldestPending = *ago(time.Minute) }, "reassigner is behind by 1m0s"},
+		"bulk may queue":   {func(s *Standing) { s.Streams[0].Consumers[1].OldestPending = *ago(time.Minute) }, ""},
+		"never run":        {func(s *Standing) { s.Streams[1].Consumers = nil }, "there is no consumer notifier"},
+		"nearly full":      {func(s *Standing) { s.Streams[0].Bytes = 90 }, "the stream ROLE_CHANGES is 90% full"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := well()
+			test.but(&s)
+			got := s.judge()
+			if len(got) > 1 || (len(got) == 0) != (test.want == "") || !strings.Contains(strings.Join(got, ""), test.want) {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestPrint(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+	s := Standing{At: now, Streams: bus.StreamsStatus{
+		{Stream: "ROLE_CHANGES", Messages: 12, Bytes: 4096, Consumers: []bus.ConsumerStatus{
+			{Consumer: "reassigner", Pending: 2, AckPending: 1, OldestPending: now.Add(-3 * time.Second)}, {Consumer: "reassigner-bulk"}}},
+		{Stream: "DEAD_LETTERS"},
+	}, Notices: Notices{Open: 1}, Attention: []string{"look here"}}
+	var got strings.Builder
+	s.Print(&got)
+	want := `STREAM        MESSAGES  SIZE   CONSUMER         WAITING  AT WORK  OLDEST
+ROLE_CHANGES  12        4 KiB  reassigner       2        1        3s
+                               reassigner-bulk  0        0        -
+DEAD_LETTERS  0         0 B    -                                  
+
+Outbox: 0 unpublished, oldest -
+Mail windows: 1 open, 0 due, oldest -, 0 ambiguous
+
+Needs attention:
+  - look here
+`
+	if diff := cmp.Diff(want, got.String()); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}

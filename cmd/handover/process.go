@@ -1,0 +1,299 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/exaring/otelpgx"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"handover.io/internal/bus"
+	"handover.io/internal/journal"
+	"handover.io/internal/notify"
+	"handover.io/internal/operation"
+	"handover.io/internal/postgres"
+	"handover.io/internal/reassign"
+	"handover.io/internal/roster"
+	"handover.io/internal/service"
+	"handover.io/internal/web"
+	"handover.io/pkg/event"
+)
+
+const (
+	// The pools together stay well below PostgreSQL's default of 100 connections, also with a few processes.
+	poolConns   = 16
+	writerConns = 6
+	// retryEvery is how often a database or broker that is away is looked for at the start.
+	retryEvery = time.Second
+)
+
+// process is a run: what its parts share, in the order in which it is made.
+type process struct {
+	config  service.Config
+	only    []string // parts; empty: all
+	log     *zap.Logger
+	service *service.Service
+
+	databaseURL string
+	natsURL     string
+
+	registry *prometheus.Registry
+	pool     *pgxpool.Pool
+	bus      *bus.Bus
+	relay    *journal.Relay
+	roster   *roster.Roster
+	prepared atomic.Bool
+	url      string // of the API
+	apiEnded chan error
+}
+
+func (p *process) has(part string) bool { return len(p.only) == 0 || slices.Contains(p.only, part) }
+
+// local is a run of everything on its own database: it has the demo company, and a run file.
+func (p *process) local() bool { return len(p.only) == 0 && p.config.DatabaseURL == "" }
+
+// start starts everything. What was started before an error is stopped by the service.
+func (p *process) start(ctx context.Context) error {
+	stopTraces, err := service.Traces(ctx, p.config, version())
+	if err != nil {
+		return err
+	}
+	p.service.OnStop("traces", stopTraces)
+	p.registry = service.Metrics()
+	p.databaseURL, p.natsURL = p.config.DatabaseURL, p.config.NATSURL
+	var broker *bus.Server
+	if len(p.only) == 0 {
+		if broker, err = p.startLocal(ctx); err != nil {
+			return err
+		}
+	}
+	if err := p.connect(ctx, broker); err != nil {
+		return err
+	}
+	notifier, err := p.notifier()
+	if err != nil {
+		return err
+	}
+	operations := operation.New(p.pool, p.relay.Offer, p.log, p.registry)
+	if p.has("api") {
+		// First, so that probes see a service that waits for its database.
+		if err := p.serve(operations, notifier); err != nil {
+			return err
+		}
+	}
+	if err := p.prepare(ctx); err != nil {
+		return err
+	}
+	if p.local() {
+		if err := p.makeDemo(ctx); err != nil {
+			return fmt.Errorf("demo company: %w", err)
+		}
+	}
+	if p.has("api") || p.has("relay") || p.has("reassigner") {
+		p.service.Go("relay", p.relay.Run)
+	}
+	if p.has("api") {
+		p.service.Go("expander", operations.Run)
+	}
+	if p.has("notifier") {
+		p.service.Go("sender", notifier.Run)
+		p.consume(bus.Consumer{Stream: event.StreamTaskReassignments, Durable: event.ConsumerNotifier, Batch: 512}, notifier.Handle)
+	}
+	if p.has("reassigner") {
+		return p.reassign(ctx)
+	}
+	return nil
+}
+
+// connect makes the pool and the connection to the broker. Neither waits for its server.
+func (p *process) connect(ctx context.Context, broker *bus.Server) (err error) {
+	if p.pool, err = postgres.Open(ctx, p.databaseURL, postgres.Options{MaxConns: poolConns, Tracer: p.tracer()}); err != nil {
+		return err
+	}
+	p.onStop("database connections", p.pool.Close)
+	options := bus.Options{URL: p.natsURL, Name: "handover", Logger: p.log, InProcess: broker}
+	if broker != nil {
+		options.URL = ""
+	}
+	if p.bus, err = bus.Connect(ctx, options); err != nil {
+		return err
+	}
+	p.onStop("broker connection", p.bus.Close)
+	p.relay = journal.NewRelay(p.pool, p.bus.Publish, p.log)
+	p.roster = roster.New(p.pool, p.relay.Offer)
+	return nil
+}
+
+func (p *process) onStop(name string, stop func()) {
+	p.service.OnStop(name, func(context.Context) error { stop(); return nil })
+}
+
+// tracer sees every statement, where somebody looks at traces.
+func (p *process) tracer() pgx.QueryTracer {
+	if p.config.TraceURL == "" {
+		return nil
+	}
+	return otelpgx.NewTracer()
+}
+
+// prepare waits for the database and the broker, and makes the schema and the streams.
+func (p *process) prepare(ctx context.Context) error {
+	steps := []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"schema", p.ensureSchema},
+		{"streams", func(ctx context.Context) error {
+			return p.bus.EnsureStreams(ctx, bus.Limits{Replicas: p.config.NATSReplicas})
+		}},
+	}
+	for _, step := range steps {
+		began := time.Now()
+		for {
+			err := step.do(ctx)
+			if err == nil {
+				break
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if p.local() {
+				return fmt.Errorf("%s: %w", step.name, err) // it is our own server: waiting mends nothing
+			}
+			p.log.Warn("not ready yet; trying again", zap.String("step", step.name), zap.Error(err))
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(retryEvery):
+			}
+		}
+		p.logged(step.name+" up to date", began)
+	}
+	p.prepared.Store(true)
+	return nil
+}
+
+// ensureSchema migrates where this process is all there is; where parts run apart, that is the operator's step.
+func (p *process) ensureSchema(ctx context.Context) error {
+	if len(p.only) == 0 {
+		return postgres.Migrate(ctx, p.databaseURL)
+	}
+	pending, err := postgres.Pending(ctx, p.databaseURL)
+	if err == nil && pending > 0 {
+		err = fmt.Errorf("the database lacks %d migrations: give handover migrate", pending)
+	}
+	return err
+}
+
+func (p *process) notifier() (*notify.Notifier, error) {
+	c := notify.Config{
+		Window: p.config.NoticeWindow, BaseURL: p.config.BaseURL, From: p.config.MailFrom, Secret: []byte(p.config.Secret),
+		Logger: p.log, Registerer: p.registry,
+	}
+	if !p.has("notifier") {
+		return notify.New(p.pool, c), nil
+	}
+	if len(c.Secret) == 0 {
+		var err error
+		if c.Secret, err = service.KeptSecret(p.config.DataDir); err != nil {
+			return nil, fmt.Errorf("secret: %w", err)
+		}
+	}
+	if p.config.SMTPURL == "" {
+		files, err := notify.NewFiles(p.mailDir())
+		if err != nil {
+			return nil, err
+		}
+		c.Sender = files
+		return notify.New(p.pool, c), nil
+	}
+	smtp, err := notify.ParseSMTPURL(p.config.SMTPURL)
+	if err != nil {
+		return nil, err
+	}
+	c.Sender = notify.NewSMTP(smtp)
+	return notify.New(p.pool, c), nil
+}
+
+// reassign starts both lanes: a person's single change never queues behind bulk work.
+func (p *process) reassign(ctx context.Context) error {
+	pool, err := postgres.Open(ctx, p.databaseURL, postgres.Options{MaxConns: writerConns, Writer: true, Tracer: p.tracer()})
+	if err != nil {
+		return err
+	}
+	p.onStop("reassigner's connections", pool.Close)
+	for _, lane := range []bus.Consumer{
+		{Durable: event.ConsumerReassigner, Filter: event.SubjectRoleChanged("*"), Batch: 512, Workers: 2},
+		{Durable: event.ConsumerReassignerBulk, Filter: event.SubjectRoleBulk("*"), Batch: 128, Workers: 1},
+	} {
+		lane.Stream = event.StreamRoleChanges
+		r := reassign.New(pool, reassign.Config{Consumer: lane.Durable, Offer: p.relay.Offer, Logger: p.log, Registerer: p.registry})
+		p.consume(lane, r.Handle)
+	}
+	return nil
+}
+
+func (p *process) consume(c bus.Consumer, handle func(context.Context, []event.Message) error) {
+	p.service.Go(c.Durable, func(ctx context.Context) error { return p.bus.Consume(ctx, c, handle) })
+}
+
+// serve starts the HTTP server.
+func (p *process) serve(operations *operation.Operations, notifier *notify.Notifier) error {
+	handler := web.New(web.Config{
+		Roster: p.roster, Operations: operations, Notices: notifier, Pool: p.pool, Events: p.publish,
+		Ready: map[string]func(context.Context) error{
+			"database": p.pool.Ping,
+			"broker": func(context.Context) error {
+				if !p.bus.Connected() {
+					return bus.ErrDisconnected
+				}
+				return nil
+			},
+			"schema and streams": func(context.Context) error {
+				if !p.prepared.Load() {
+					return errors.New("not made yet")
+				}
+				return nil
+			},
+		},
+		Registry: p.registry, Logger: p.log, Version: version(),
+	})
+	listener, err := net.Listen("tcp", p.config.HTTPAddr)
+	if err != nil {
+		return fmt.Errorf("%w; choose another address with HANDOVER_HTTP_ADDR", err)
+	}
+	p.url = "http://" + reachable(listener.Addr())
+	server := web.Server(p.config.HTTPAddr, handler)
+	p.apiEnded = make(chan error, 1)
+	go func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			p.apiEnded <- fmt.Errorf("api: %w", err)
+		}
+	}()
+	p.service.OnStop("api", server.Shutdown)
+	return nil
+}
+
+// publish is for events that arrive by HTTP: they are accepted when the stream has them all.
+func (p *process) publish(ctx context.Context, messages []event.Message) error {
+	_, err := p.bus.Publish(ctx, messages)
+	return err
+}
+
+// reachable is how a program on this machine reaches a listener.
+func reachable(addr net.Addr) string {
+	host, port, err := net.SplitHostPort(addr.String())
+	if ip := net.ParseIP(host); err == nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
