@@ -52,7 +52,7 @@ func (r *Roster) AssignTask(ctx context.Context, tenant, by, taskID string, assi
 		if err := s.recordOperation(ctx, result); err != nil {
 			return nil, err
 		}
-		return s.write(ctx, []taskChange{c})
+		return s.write(ctx, []*taskChange{&c})
 	})
 	if err != nil {
 		var problem *Invalid

@@ -30,6 +30,13 @@ func ChangeID(operation string, account, role string) string {
 	return operation + "." + hex.EncodeToString(sum[:12])
 }
 
+// Whoever is just leaving is waited for: their own operation looks for what they have before this transaction's result
+// can be seen. Who isn't may not leave until the end of it.
+const lockLeft = `
+SELECT FROM unnest($1::text[], $2::text[]) AS p(tenant_id, user_id)
+JOIN users u ON u.tenant_id = p.tenant_id AND u.user_id = p.user_id
+ORDER BY u.tenant_id, u.user_id FOR SHARE OF u`
+
 const departures = `
 SELECT u.tenant_id, u.user_id, u.successor_id, u.departure_id, u.departure_tasks, o.accepted_at, o.kind, o.initiated_by
 FROM unnest($1::text[], $2::text[]) AS p(tenant_id, user_id)
@@ -60,6 +67,9 @@ func HandOn(ctx context.Context, tx pgx.Tx, left []Left) ([]journal.Entry, error
 		list = append(list, p)
 	}
 	tenants, users := columns(list)
+	if _, err := tx.Exec(ctx, lockLeft, tenants, users); err != nil {
+		return nil, fmt.Errorf("lock those with whom something is left: %w", err)
+	}
 	rows, err := tx.Query(ctx, departures, tenants, users)
 	if err != nil {
 		return nil, fmt.Errorf("look for departures: %w", err)

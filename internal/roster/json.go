@@ -31,7 +31,7 @@ func eachField(what string, object []byte, visit func(field) *Invalid) *Invalid 
 	case object[0] != '{':
 		return invalid(what, "must be a JSON object")
 	}
-	var seen []string
+	seen := make([]string, 0, 16)
 	for rest := space(object[1:]); rest[0] != '}'; {
 		end := endOfValue(rest)
 		f := field{name: unquote(rest[:end])}
@@ -52,7 +52,12 @@ func eachField(what string, object []byte, visit func(field) *Invalid) *Invalid 
 	return nil
 }
 
-func space(b []byte) []byte { return bytes.TrimLeft(b, " \t\r\n") }
+func space(b []byte) []byte {
+	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t' || b[0] == '\r' || b[0] == '\n') {
+		b = b[1:]
+	}
+	return b
+}
 
 // endOfValue is where the first value of valid JSON ends.
 func endOfValue(b []byte) int {

@@ -109,20 +109,21 @@ func (s *taskSync) take(ctx context.Context, indexes []int) (entries []journal.E
 	}
 }
 
-func (s *taskSync) decideAll(indexes []int) []taskChange {
+func (s *taskSync) decideAll(indexes []int) []*taskChange {
 	s.wanting.histories, s.wanting.holders, s.wanting.people = map[string]bool{}, nil, map[string]bool{}
-	changes := make([]taskChange, 0, len(indexes))
-	for _, i := range indexes {
+	all := make([]taskChange, len(indexes))
+	changes := make([]*taskChange, 0, len(indexes))
+	for n, i := range indexes {
 		row, result := s.rows[i], &s.results[i]
 		was, known := s.present[row.ID]
 		if result.Problem = s.check(row, known); result.Problem != nil {
 			continue
 		}
-		c := taskChange{was: was, known: known}
-		if known {
-			s.decide(&c, row)
+		c := &all[n]
+		if c.was, c.known = was, known; known {
+			s.decide(c, row)
 		} else {
-			s.decideFirst(&c, row)
+			s.decideFirst(c, row)
 		}
 		if result.Outcome = c.outcome(); c.differs() {
 			changes = append(changes, c)

@@ -54,14 +54,14 @@ type taskChange struct {
 }
 
 // differs tells whether there is anything to write. Times that are the same are the same pointers.
-func (c taskChange) differs() bool { return !c.known || c.assigned || c.now != c.was }
+func (c *taskChange) differs() bool { return !c.known || c.assigned || c.now != c.was }
 
-func (c taskChange) outcome() Outcome {
+func (c *taskChange) outcome() Outcome {
 	if !c.known {
 		return Created
 	}
 	// What upstream said is a note of ours, which nobody sees.
-	visible := c
+	visible := *c
 	visible.now.Synced, visible.was.Synced = "", ""
 	if visible.differs() {
 		return Updated

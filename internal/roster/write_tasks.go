@@ -35,10 +35,10 @@ ON CONFLICT DO NOTHING`
 )
 
 // write writes what was decided: the tasks, how many open ones people have, the moves and their announcements.
-func (s *taskSync) write(ctx context.Context, changes []taskChange) ([]journal.Entry, error) {
+func (s *taskSync) write(ctx context.Context, changes []*taskChange) ([]journal.Entry, error) {
 	// In one order, since tasks that are new may be so to two at once.
-	slices.SortFunc(changes, func(a, b taskChange) int { return cmp.Compare(a.now.ID, b.now.ID) })
-	var fresh, present, taken []taskChange
+	slices.SortFunc(changes, func(a, b *taskChange) int { return cmp.Compare(a.now.ID, b.now.ID) })
+	var fresh, present, taken []*taskChange
 	counts := openTasks{}
 	for _, c := range changes {
 		if c.known {
@@ -77,7 +77,7 @@ func (s *taskSync) write(ctx context.Context, changes []taskChange) ([]journal.E
 	return append(entries, handedOn...), err
 }
 
-func (s *taskSync) writeTasks(ctx context.Context, fresh, present, taken []taskChange) error {
+func (s *taskSync) writeTasks(ctx context.Context, fresh, present, taken []*taskChange) error {
 	if len(fresh) > 0 {
 		inserted, err := s.tx.Exec(ctx, insertTasks, columnsOfTasks(s.tenant, fresh)...)
 		if err != nil {
@@ -93,35 +93,35 @@ func (s *taskSync) writeTasks(ctx context.Context, fresh, present, taken []taskC
 		}
 	}
 	if len(taken) > 0 {
-		_, err := s.tx.Exec(ctx, rememberAccounts, s.tenant, column(taken, func(c taskChange) string { return c.was.ID }),
-			column(taken, func(c taskChange) string { return c.was.AccountID }))
+		_, err := s.tx.Exec(ctx, rememberAccounts, s.tenant, column(taken, func(c *taskChange) string { return c.was.ID }),
+			column(taken, func(c *taskChange) string { return c.was.AccountID }))
 		return err
 	}
 	return nil
 }
 
-func columnsOfTasks(tenant string, changes []taskChange) []any {
+func columnsOfTasks(tenant string, changes []*taskChange) []any {
 	text := func(of func(t *task) string) []string {
-		return column(changes, func(c taskChange) string { return of(&c.now) })
+		return column(changes, func(c *taskChange) string { return of(&c.now) })
 	}
 	maybe := func(of func(t *task) string) []*string {
-		return column(changes, func(c taskChange) *string { return orNull(of(&c.now)) })
+		return column(changes, func(c *taskChange) *string { return orNull(of(&c.now)) })
 	}
 	return []any{
 		tenant,
 		text(func(t *task) string { return t.ID }), text(func(t *task) string { return t.AccountID }), text(func(t *task) string { return t.Title }),
 		text(func(t *task) string { return t.Status }), text(func(t *task) string { return t.Source }), text(func(t *task) string { return t.Role }),
 		text(func(t *task) string { return t.Priority }), text(func(t *task) string { return t.URL }),
-		column(changes, func(c taskChange) *time.Time { return c.now.DueAt }), column(changes, func(c taskChange) *time.Time { return c.now.CreatedAt }),
-		maybe(func(t *task) string { return t.Assignee }), column(changes, func(c taskChange) int64 { return c.now.Revision }),
-		maybe(func(t *task) string { return t.Base.Assignee }), column(changes, func(c taskChange) time.Time { return c.now.Base.AssignedAt }),
-		column(changes, func(c taskChange) time.Time { return c.now.Base.EffectiveAt }), column(changes, func(c taskChange) int64 { return c.now.BaseRevision }),
+		column(changes, func(c *taskChange) *time.Time { return c.now.DueAt }), column(changes, func(c *taskChange) *time.Time { return c.now.CreatedAt }),
+		maybe(func(t *task) string { return t.Assignee }), column(changes, func(c *taskChange) int64 { return c.now.Revision }),
+		maybe(func(t *task) string { return t.Base.Assignee }), column(changes, func(c *taskChange) time.Time { return c.now.Base.AssignedAt }),
+		column(changes, func(c *taskChange) time.Time { return c.now.Base.EffectiveAt }), column(changes, func(c *taskChange) int64 { return c.now.BaseRevision }),
 		maybe(func(t *task) string { return t.Synced }),
 	}
 }
 
 // moves are the tasks that went to another assignee, grouped by what an announcement says of them.
-func (s *taskSync) moves(changes []taskChange) []Move {
+func (s *taskSync) moves(changes []*taskChange) []Move {
 	var moves []Move
 	at := map[moveKey]int{}
 	for _, c := range changes {
@@ -150,7 +150,7 @@ func (t task) reassigned() event.ReassignedTask {
 }
 
 // left is what open tasks may have been left with people who are gone; who is known to be here is passed over.
-func (s *taskSync) left(changes []taskChange) []Left {
+func (s *taskSync) left(changes []*taskChange) []Left {
 	seen := map[Left]bool{}
 	var left []Left
 	for _, c := range changes {
