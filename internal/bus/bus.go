@@ -29,6 +29,8 @@ const (
 	// closePatience is for what has been published to leave this process.
 	closePatience = 5 * time.Second
 	pingInterval  = 20 * time.Second
+	// maxUnacknowledged is a bound that callers of Publish should never meet: each of them has 256 at most.
+	maxUnacknowledged = 1 << 16
 )
 
 // Bus is a connection to the broker, safe for use by any number of goroutines.
@@ -63,6 +65,8 @@ func Connect(ctx context.Context, o Options) (*Bus, error) {
 	options := []nats.Option{
 		nats.Name(o.Name),
 		nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true),
+		// A refused password is for an operator to put right, on either side, not an end.
+		nats.IgnoreAuthErrorAbort(),
 		nats.CustomReconnectDelay(reconnectDelay), nats.PingInterval(pingInterval),
 		// What can't be sent now fails now: its sender keeps it, and decides when to try again.
 		nats.ReconnectBufSize(-1),
@@ -82,7 +86,7 @@ func Connect(ctx context.Context, o Options) (*Bus, error) {
 	if b.nc, err = nats.Connect(o.URL, options...); err != nil {
 		return nil, fmt.Errorf("connect to the broker: %w", err)
 	}
-	if b.js, err = jetstream.New(b.nc, jetstream.WithPublishAsyncTimeout(ackTimeout)); err != nil {
+	if b.js, err = jetstream.New(b.nc, jetstream.WithPublishAsyncTimeout(ackTimeout), jetstream.WithPublishAsyncMaxPending(maxUnacknowledged)); err != nil {
 		return nil, fmt.Errorf("connect to the broker: %w", err)
 	}
 	if b.nc.IsConnected() {

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -56,13 +57,7 @@ func StartServer(o ServerOptions) (_ *Server, err error) {
 	if o.Logger == nil {
 		o.Logger = zap.NewNop()
 	}
-	if o.Addr == "" {
-		o.Addr = defaultAddr
-	}
-	if o.MaxStore == 0 {
-		o.MaxStore = defaultMaxStore
-	}
-	host, port, err := splitAddr(o.Addr)
+	host, port, err := splitAddr(cmp.Or(o.Addr, defaultAddr))
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +83,7 @@ func StartServer(o ServerOptions) (_ *Server, err error) {
 		ServerName: "handover", Host: host, Port: port,
 		Username: userName, Password: s.password,
 		JetStream: true, StoreDir: o.Dir, SyncAlways: o.SyncAlways,
-		JetStreamMaxStore: o.MaxStore, JetStreamMaxMemory: 64 << 20,
+		JetStreamMaxStore: cmp.Or(o.MaxStore, defaultMaxStore), JetStreamMaxMemory: 64 << 20,
 		NoSigs: true, DisableJetStreamBanner: true,
 	})
 	if err != nil {
@@ -97,19 +92,24 @@ func StartServer(o ServerOptions) (_ *Server, err error) {
 	log := &serverLog{to: o.Logger.With(zap.String("part", "broker")).Sugar()}
 	s.server.SetLoggerV2(log, false, false, false)
 	s.server.Start()
-	for deadline := time.Now().Add(readyWithin); !s.server.ReadyForConnections(100 * time.Millisecond); {
-		if fatal := log.fatal.Load(); fatal != nil {
-			err = fmt.Errorf("broker: %s", *fatal)
-		} else if time.Now().After(deadline) {
-			err = fmt.Errorf("broker: not ready after %v", readyWithin)
-		}
-		if err != nil {
-			s.server.Shutdown()
-			return nil, err
-		}
+	if err := awaitReady(s.server, log); err != nil {
+		s.server.Shutdown()
+		return nil, err
 	}
 	s.addr = s.server.Addr().String()
 	return s, nil
+}
+
+func awaitReady(s *server.Server, log *serverLog) error {
+	for deadline := time.Now().Add(readyWithin); !s.ReadyForConnections(100 * time.Millisecond); {
+		if fatal := log.fatal.Load(); fatal != nil {
+			return fmt.Errorf("broker: %s", *fatal)
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("broker: not ready after %v", readyWithin)
+		}
+	}
+	return nil
 }
 
 // Addr is where the server listens, with the port that it took.

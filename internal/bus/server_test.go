@@ -2,6 +2,7 @@ package bus_test
 
 import (
 	"context"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"handover.io/internal/bus"
 	"handover.io/internal/testkit"
@@ -102,6 +105,27 @@ func TestAnInProcessConnectionWorks(t *testing.T) {
 		t.Fatal(err)
 	}
 	publish(t, b, messages(20, event.SubjectRoleChanged, "m"))
+}
+
+func TestARefusedPasswordIsNotTheEnd(t *testing.T) {
+	t.Parallel()
+	s := testkit.NATSServer(t)
+	b := testkit.ConnectNATS(t, s)
+	s.Close()
+	refused, stop := context.WithCancel(context.Background())
+	other, err := bus.StartServer(bus.ServerOptions{Dir: t.TempDir(), Addr: s.Addr(), Logger: zap.New(zapcore.NewCore(
+		zapcore.NewJSONEncoder(zapcore.EncoderConfig{}), zapcore.AddSync(io.Discard), zapcore.ErrorLevel,
+	), zap.Hooks(func(zapcore.Entry) error { // the only thing that it has to complain of
+		stop()
+		return nil
+	}))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-refused.Done()
+	other.Close()
+	testkit.RestartNATS(t, s)
+	testkit.Eventually(t, "it is connected again", func() (bool, string) { return b.Connected(), "it is not" })
 }
 
 func TestTheBrokerIsWaitedFor(t *testing.T) {

@@ -42,6 +42,7 @@ func Unavailable(err error) bool {
 	if state := sqlState(err); state != "" {
 		switch state {
 		case "57P01", "57P02", "57P03", // shutting down, crashed, starting
+			"25P03", // we were silent for too long
 			"25006": // read only: a standby, or a primary that has just been demoted
 			return true
 		}

@@ -27,6 +27,9 @@ const (
 	defaultMaxConns = 8
 	connectTimeout  = 5 * time.Second
 	applicationName = "handover"
+	// abandoned is after how long the server gives up on a transaction whose process says nothing any more, because its
+	// machine is gone or stands still, and with it the locks that everybody else waits for.
+	abandoned = "2min"
 )
 
 // Open returns a pool on url, a connection URL or a keyword/value string. It doesn't connect yet: it fails only on a url
@@ -46,6 +49,7 @@ func Open(ctx context.Context, url string, o Options) (*pgxpool.Pool, error) {
 	}
 	connect.Tracer = o.Tracer
 	connect.RuntimeParams["timezone"] = "UTC"
+	connect.RuntimeParams["idle_in_transaction_session_timeout"] = abandoned
 	if connect.RuntimeParams["application_name"] == "" {
 		connect.RuntimeParams["application_name"] = applicationName
 	}

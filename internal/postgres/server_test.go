@@ -304,6 +304,17 @@ func TestWhatCantStartSaysWhy(t *testing.T) {
 			o.Settings = map[string]string{"fsync": "off", "shared_buffers": "a lot"}
 		}, `invalid value for parameter "shared_buffers"`},
 		"another process has it": {func(t *testing.T, o *postgres.ServerOptions) { start(t, *o) }, "is in use by another process"},
+		"root can't give the folder to anybody": {func(t *testing.T, o *postgres.ServerOptions) {
+			if os.Geteuid() != 0 { // then nobody else has to reach it, and this is the folder of the first case
+				if err := os.MkdirAll(filepath.Join(o.Dir, "data"), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if err := os.Chmod(filepath.Dir(filepath.Dir(o.Dir)), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}, map[bool]string{true: "HANDOVER_DATA_DIR", false: "move it away"}[os.Geteuid() == 0]},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -2,8 +2,8 @@ package testkit
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
@@ -32,19 +32,32 @@ func Postgres(t testing.TB) *pgxpool.Pool {
 // PostgresURL returns the URL of a database of the test's own, with the schema, dropped when the test ends.
 func PostgresURL(t testing.TB) string {
 	t.Helper()
-	name := newDatabaseName()
-	admin := server(t)
-	createDatabase(t, admin, name, "TEMPLATE "+template(t, admin))
-	return databaseURL(t, admin, name)
+	from, err := template()
+	if err != nil {
+		t.Fatalf("tests need PostgreSQL 14 or later, with our schema: %v", err)
+	}
+	return newURL(t, "TEMPLATE "+from)
 }
 
 // EmptyDatabaseURL is PostgresURL without a schema.
 func EmptyDatabaseURL(t testing.TB) string {
 	t.Helper()
-	name := newDatabaseName()
-	admin := server(t)
-	createDatabase(t, admin, name, "TEMPLATE template0")
-	return databaseURL(t, admin, name)
+	return newURL(t, "TEMPLATE template0")
+}
+
+func newURL(t testing.TB, options string) string {
+	t.Helper()
+	s, err := startOnce()
+	if err != nil {
+		t.Fatalf("tests need PostgreSQL 14 or later: %v", err)
+	}
+	name := fmt.Sprintf("%s%d_%s_%d", namePrefix, startedAt.Unix(), processName, databases.Add(1))
+	createDatabase(t, s, name, options)
+	url, err := s.databaseURL(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return url
 }
 
 // NewDatabase returns the URL of a database of the test's own, with the schema, and a pool on it.
@@ -74,97 +87,84 @@ func closePool(t testing.TB, pool *pgxpool.Pool) {
 }
 
 var (
-	databases atomic.Int64
-	// startedAt makes the names of this process its own, and tells later runs how old a forgotten database is.
+	databases   atomic.Int64
+	processName = strings.ToLower(rand.Text()[:8])
+	// startedAt is in the names of the databases, so that later runs know how old a forgotten one is.
 	startedAt = time.Now()
 )
 
 const namePrefix = "handover_test_"
 
-func newDatabaseName() string {
-	return fmt.Sprintf("%s%d_%d_%d", namePrefix, startedAt.Unix(), os.Getpid(), databases.Add(1))
-}
-
-func createDatabase(t testing.TB, admin, name, options string) {
+func createDatabase(t testing.TB, s *server, name, options string) {
 	t.Helper()
-	if err := execute(admin, "CREATE DATABASE "+name+" "+options); err != nil {
+	if err := s.execute("CREATE DATABASE " + name + " " + options); err != nil {
 		t.Fatalf("create a database for the test: %v", err)
 	}
 	t.Cleanup(func() {
-		if err := execute(admin, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)"); err != nil {
+		if err := s.execute("DROP DATABASE IF EXISTS " + name + " WITH (FORCE)"); err != nil {
 			t.Logf("the database of the test is left behind: %v", err)
 		}
 	})
 }
 
-func databaseURL(t testing.TB, admin, name string) string {
-	t.Helper()
-	u, err := url.Parse(admin)
-	if err != nil {
-		t.Fatalf("HANDOVER_TEST_DATABASE_URL: %v", err)
-	}
-	u.Path = "/" + name
-	return u.String()
+// server is the one that the databases are on, as somebody who may create them.
+type server struct {
+	url   string
+	admin *pgxpool.Pool // lives as long as the process
 }
 
-func execute(url string, statements ...string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		return err
-	}
-	for _, s := range statements {
-		if _, err = conn.Exec(ctx, s); err != nil {
-			break
-		}
-	}
-	return errors.Join(err, conn.Close(ctx))
-}
-
-var startOnce = sync.OnceValues(func() (string, error) {
-	if url := os.Getenv("HANDOVER_TEST_DATABASE_URL"); url != "" {
-		return url, sweep(url)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	s, err := postgres.StartServer(ctx, postgres.ServerOptions{
-		Dir:      filepath.Join(os.TempDir(), "handover-test-postgres-"+strconv.Itoa(os.Getuid())),
-		Detached: true,
-		Settings: map[string]string{
-			"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off",
-			"shared_buffers": "256MB", "max_connections": "300",
-		},
-	})
+func (s *server) databaseURL(name string) (string, error) {
+	u, err := url.Parse(s.url)
 	if err != nil {
 		return "", err
 	}
-	return s.URL(), sweep(s.URL())
-})
-
-// server is the URL of the server, as somebody who may create databases.
-func server(t testing.TB) string {
-	t.Helper()
-	url, err := startOnce()
-	if err != nil {
-		t.Fatalf("tests need PostgreSQL 14 or later: %v", err)
-	}
-	return url
+	u.Path = "/" + name
+	return u.String(), nil
 }
+
+func (s *server) execute(statements ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for _, sql := range statements {
+		if _, err := s.admin.Exec(ctx, sql); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var startOnce = sync.OnceValues(func() (*server, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	url := os.Getenv("HANDOVER_TEST_DATABASE_URL")
+	if url == "" {
+		private, err := postgres.StartServer(ctx, postgres.ServerOptions{
+			Dir:      filepath.Join(os.TempDir(), "handover-test-postgres-"+strconv.Itoa(os.Getuid())),
+			Detached: true,
+			Settings: map[string]string{
+				"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off",
+				"shared_buffers": "256MB", "max_connections": "300",
+			},
+		})
+		if err != nil {
+			return nil, err
+		}
+		url = private.URL()
+	}
+	admin, err := postgres.Open(ctx, url, postgres.Options{MaxConns: 2})
+	if err != nil {
+		return nil, err
+	}
+	s := &server{url: url, admin: admin}
+	return s, s.sweep(ctx)
+})
 
 // forgotten is how old a database must be for its test to be over, whatever became of it.
 const forgotten = 2 * time.Hour
 
 // sweep drops what killed test processes have left on the server.
-func sweep(admin string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, admin)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(ctx)
-	rows, err := conn.Query(ctx, `SELECT datname FROM pg_database WHERE starts_with(datname, $1)`, namePrefix)
+func (s *server) sweep(ctx context.Context) error {
+	rows, err := s.admin.Query(ctx, `SELECT datname FROM pg_database WHERE starts_with(datname, $1)`, namePrefix)
 	if err != nil {
 		return err
 	}
@@ -178,33 +178,19 @@ func sweep(admin string) error {
 		if err != nil || startedAt.Sub(time.Unix(started, 0)) < forgotten {
 			continue
 		}
-		if _, err := conn.Exec(ctx, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)"); err != nil {
+		if err := s.execute("DROP DATABASE IF EXISTS " + name + " WITH (FORCE)"); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-var (
-	templateOnce sync.Once
-	templateName string
-	errTemplate  error
-)
-
 // template is the name of a database with the present schema, which nobody connects to.
-func template(t testing.TB, admin string) string {
-	t.Helper()
-	templateOnce.Do(func() { templateName, errTemplate = makeTemplate(t, admin) })
-	if errTemplate != nil {
-		t.Fatalf("migrate the template database: %v", errTemplate)
+var template = sync.OnceValues(func() (string, error) {
+	s, err := startOnce()
+	if err != nil {
+		return "", err
 	}
-	return templateName
-}
-
-// templateLock is held by the process that makes a template, so that the others find it made.
-const templateLock = 7461923
-
-func makeTemplate(t testing.TB, admin string) (string, error) {
 	hash, err := hashMigrations()
 	if err != nil {
 		return "", err
@@ -212,7 +198,8 @@ func makeTemplate(t testing.TB, admin string) (string, error) {
 	name := "handover_template_" + hash
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, admin)
+	// The lock is the session's, so it takes a connection of its own, and ends with it.
+	conn, err := pgx.Connect(ctx, s.url)
 	if err != nil {
 		return "", err
 	}
@@ -226,14 +213,21 @@ func makeTemplate(t testing.TB, admin string) (string, error) {
 	}
 	// It gets its name last, so that one of that name is always complete.
 	making := name + "_making"
-	if err := execute(admin, "DROP DATABASE IF EXISTS "+making+" WITH (FORCE)", "CREATE DATABASE "+making+" TEMPLATE template0"); err != nil {
+	if err := s.execute("DROP DATABASE IF EXISTS "+making+" WITH (FORCE)", "CREATE DATABASE "+making+" TEMPLATE template0"); err != nil {
 		return "", err
 	}
-	if err := postgres.Migrate(ctx, databaseURL(t, admin, making)); err != nil {
+	url, err := s.databaseURL(making)
+	if err != nil {
 		return "", err
 	}
-	return name, execute(admin, "ALTER DATABASE "+making+" WITH ALLOW_CONNECTIONS false", "ALTER DATABASE "+making+" RENAME TO "+name)
-}
+	if err := postgres.Migrate(ctx, url); err != nil {
+		return "", err
+	}
+	return name, s.execute("ALTER DATABASE "+making+" WITH ALLOW_CONNECTIONS false", "ALTER DATABASE "+making+" RENAME TO "+name)
+})
+
+// templateLock is held by the process that makes a template, so that the others find it made.
+const templateLock = 7461923
 
 func hashMigrations() (string, error) {
 	h := sha256.New()
