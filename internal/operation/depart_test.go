@@ -19,7 +19,7 @@ import (
 
 func (w *world) depart(user string, req operation.Departure) operation.Operation {
 	w.Helper()
-	accepted := must[operation.Accepted](w.T)(w.Depart(w.ctx, "acme", "dee", user, req, false))
+	accepted := must[operation.Accepted](w.TB)(w.Depart(w.ctx, "acme", "dee", user, req, false))
 	return w.get(accepted.OperationID)
 }
 

@@ -26,7 +26,7 @@ import (
 
 func (w *world) assign(owner string, ids ...string) operation.Operation {
 	w.Helper()
-	accepted := must[operation.Accepted](w.T)(w.Assign(w.ctx, "acme", "dee", operation.Assignment{AccountIDs: ids, Role: success, OwnerID: &owner}, false))
+	accepted := must[operation.Accepted](w.TB)(w.Assign(w.ctx, "acme", "dee", operation.Assignment{AccountIDs: ids, Role: success, OwnerID: &owner}, false))
 	return w.get(accepted.OperationID)
 }
 
@@ -67,6 +67,38 @@ func TestBulkEditIsExpandedChunkByChunk(t *testing.T) {
 	}
 }
 
+func TestBulkEditByFilter(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.accounts("ann", many(1500)...)
+	w.accounts("bob", "x", "y")
+	w.exec(`UPDATE accounts SET attributes = '{"tier": "gold"}' WHERE account_id IN ('account-000003', 'x')`)
+	assign := func(f roster.Filter) operation.Operation {
+		req := operation.Assignment{Filter: &f, Role: success, OwnerID: p("cyd")}
+		shown := must[operation.Accepted](t)(w.Assign(w.ctx, "acme", "dee", req, true))
+		accepted := must[operation.Accepted](t)(w.Assign(w.ctx, "acme", "dee", req, false))
+		w.expandAll()
+		op := w.get(accepted.OperationID)
+		if op.Accounts != shown.Preview.Accounts || op.Unchanged != shown.Preview.Unchanged {
+			t.Errorf("shown %+v, came to %+v", shown.Preview, op)
+		}
+		return op
+	}
+	for _, c := range []struct {
+		filter              roster.Filter
+		accounts, unchanged int64
+	}{
+		{roster.Filter{Attributes: []byte(`{"tier": "gold"}`)}, 2, 0},
+		{roster.Filter{Attributes: []byte(`{"tier": "lead"}`)}, 0, 0},
+		{roster.Filter{Role: success, Owner: roster.Maybe[string]{Given: true, Value: "ann"}}, 1500, 1},
+		{roster.Filter{}, 1502, 1501},
+	} {
+		if op := assign(c.filter); op.Accounts != c.accounts || op.Unchanged != c.unchanged || op.Changes != c.accounts-c.unchanged {
+			t.Errorf("%+v: %+v", c.filter, op)
+		}
+	}
+}
+
 func TestBulkEditRefusals(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -98,28 +130,62 @@ func TestBulkEditRefusals(t *testing.T) {
 	}
 }
 
-func TestHundredThousandAccountsAreAcceptedWithinASecond(t *testing.T) {
+func TestHundredThousandAccountsAreAcceptedByOneRow(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	ids := many(100_000)
 	w.accounts("ann", ids...)
-	w.exec(`ANALYZE`)
-	req := operation.Assignment{AccountIDs: ids, Role: success, OwnerID: p("bob")}
 	start := time.Now()
-	accepted := must[operation.Accepted](t)(w.Assign(w.ctx, "acme", "dee", req, false))
+	op := w.assign("bob", ids...)
 	took := time.Since(start)
-	if took > time.Second {
+	t.Logf("accepted in %v", took)
+	if took > 10*time.Second { // a second is the goal, which the benchmark measures; this only sees a plan gone wrong
 		t.Errorf("accepted in %v", took)
 	}
-	start = time.Now()
-	chunks, issued := 0, 0
-	for w.get(accepted.OperationID).State == "expanding" {
-		chunks += w.expandAll()
-		issued += one[int](w, `SELECT count(*) FROM outbox`)
-		w.exec(`TRUNCATE outbox`) // as good as published: it would wait otherwise
+	for _, table := range []string{"outbox", "account_heads"} {
+		if n := one[int](w, `SELECT count(*) FROM `+table); n != 0 {
+			t.Errorf("accepting it wrote %d rows of %s", n, table)
+		}
 	}
-	t.Logf("100,000 accounts: accepted in %v, expanded in %v, %d chunks", took, time.Since(start), chunks)
-	if issued != 100_000 {
-		t.Errorf("%d issued", issued)
+	for range 2 {
+		must[bool](t)(w.ExpandOnce(w.ctx))
+	}
+	issued := w.issued()
+	if got := w.get(op.ID); len(issued) != 2000 || issued[1999].AccountID != ids[1999] || got.Changes != 2000 {
+		t.Errorf("%d issued, %+v", len(issued), got)
+	}
+}
+
+// The goals: accepted within a second, expanded faster than a reassigner applies it (some 5,000 changes a second).
+func BenchmarkHundredThousandAccounts(b *testing.B) {
+	w := newWorld(b)
+	ids := many(100_000)
+	w.accounts("ann", ids...)
+	w.holds("ann", sales, ids...)
+	w.exec(`ANALYZE`)
+	expand := func(id string) time.Duration {
+		start := time.Now()
+		for w.get(id).State == "expanding" {
+			w.expandAll()
+			w.exec(`TRUNCATE outbox`) // as good as published: it would wait otherwise
+			w.offered = nil
+		}
+		return time.Since(start)
+	}
+	for i := range b.N {
+		start := time.Now()
+		edit := w.assign([]string{"bob", "ann"}[i%2], ids...)
+		b.ReportMetric(float64(time.Since(start).Milliseconds()), "ms-accept-edit")
+		b.ReportMetric(100_000/expand(edit.ID).Seconds(), "accounts/s-edit")
+		from := []string{"bob", "ann"}[i%2]
+		start = time.Now()
+		leave := w.depart(from, operation.Departure{Kind: event.ByResourcesReassigned, SuccessorID: p("cyd")})
+		b.ReportMetric(float64(time.Since(start).Milliseconds()), "ms-accept-departure")
+		b.ReportMetric(100_000/expand(leave.ID).Seconds(), "accounts/s-departure")
+		start = time.Now()
+		none := w.depart("dee", operation.Departure{Kind: event.ByResourcesReassigned, SuccessorID: p("cyd")})
+		expand(none.ID)
+		b.ReportMetric(float64(time.Since(start).Milliseconds()), "ms-departure-of-nothing")
 	}
 }
 

@@ -101,9 +101,11 @@ func (o *Operations) accept(ctx context.Context, kind string, dryRun bool, do fu
 	o.offer(entries)
 	o.metrics.accepted.WithLabelValues(kind).Inc()
 	o.log.Info("operation accepted", zap.String("operation_id", accepted.OperationID), zap.String("kind", kind))
-	select {
-	case o.wake <- struct{}{}:
-	default:
+	if kind != kindRoleChange {
+		select {
+		case o.wake <- struct{}{}:
+		default:
+		}
 	}
 	return accepted, nil
 }

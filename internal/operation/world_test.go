@@ -24,7 +24,7 @@ import (
 
 // world is the tenant "acme" with the users ann, bob, cyd and dee. Nothing comes back from its outbox unless told.
 type world struct {
-	*testing.T
+	testing.TB
 	ctx  context.Context
 	url  string
 	pool *pgxpool.Pool
@@ -37,9 +37,9 @@ const (
 	sales   = "sales_manager"
 )
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{T: t, ctx: t.Context()}
+	w := &world{TB: t, ctx: t.Context()}
 	w.url, w.pool = testkit.NewDatabase(t)
 	w.Operations = operation.New(w.pool, func(e []journal.Entry) { w.offered = append(w.offered, e...) }, zap.NewNop(), nil)
 	w.exec(`INSERT INTO tenants (tenant_id) VALUES ('acme'), ('globex')`)
@@ -207,7 +207,7 @@ func (w *world) dump() map[string][]json.RawMessage {
 
 func p(s string) *string { return &s }
 
-func must[V any](t *testing.T) func(V, error) V {
+func must[V any](t testing.TB) func(V, error) V {
 	return func(v V, err error) V {
 		t.Helper()
 		if err != nil {
@@ -223,7 +223,7 @@ func (w *world) change(account, role, owner string) operation.Accepted {
 	if owner == "" {
 		to = nil
 	}
-	return must[operation.Accepted](w.T)(w.ChangeRole(w.ctx, "acme", "dee", account, role, to, event.ByAPI, false))
+	return must[operation.Accepted](w.TB)(w.ChangeRole(w.ctx, "acme", "dee", account, role, to, event.ByAPI, false))
 }
 
 func (w *world) latest(account, role string) string {
