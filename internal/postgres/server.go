@@ -126,6 +126,9 @@ func (s *Server) Done() <-chan struct{} { return s.done }
 // when ctx is done first the shutdown becomes an immediate one, which costs the next start a recovery but no data.
 func (s *Server) Stop(ctx context.Context) error {
 	err := stopProcess(ctx, s.pid)
+	if err == nil && s.done != nil {
+		<-s.done
+	}
 	if s.lock != nil {
 		err = errors.Join(err, s.lock.Unlock())
 	}
