@@ -51,6 +51,7 @@ Required are time, account_id, role and new_owner_id, where empty means nobody.
 			if err != nil {
 				return err
 			}
+			words := [4]string{"published", "", "", "failed"}
 			send := upload.API{URL: t.URL, Token: t.Token, Client: http.DefaultClient}.Events
 			if straight {
 				b, err := bus.Connect(cmd.Context(), bus.Options{URL: t.NATSURL, Name: "handover publish"})
@@ -58,10 +59,11 @@ Required are time, account_id, role and new_owner_id, where empty means nobody.
 					return err
 				}
 				defer b.Close()
+				words[2] = "known already"
 				send = toStream(p, b.Publish)
 			}
 			sum, err := upload.Run(cmd.Context(), p.Next(objects), send, progress, publishChunk)
-			return m.finish(a, "role changes", [4]string{"published", "", "known already", "failed"}, sum, progress, err)
+			return m.finish(a, "role changes", words, sum, progress, err)
 		},
 	}
 	a.apiFlags(c)

@@ -110,7 +110,12 @@ func Signals(parent context.Context, first func()) context.Context {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
-		<-signals
+		select {
+		case <-parent.Done():
+			cancel()
+			return
+		case <-signals:
+		}
 		at := time.Now()
 		first()
 		cancel()

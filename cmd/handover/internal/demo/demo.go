@@ -42,7 +42,7 @@ type Company struct {
 
 // Make makes the company as it is on a day.
 func Make(day time.Time) Company {
-	m := maker{rand: rand.New(rand.NewPCG(seed, seed)), day: day.UTC().Truncate(24 * time.Hour)}
+	m := maker{titles: map[string]bool{}, rand: rand.New(rand.NewPCG(seed, seed)), day: day.UTC().Truncate(24 * time.Hour)}
 	for _, p := range people {
 		m.Users = append(m.Users, roster.UserSaid{
 			ID: p.id, Name: said(p.name), Email: said(p.id + "@northlight.example"), TimeZone: said(p.zone), Status: said("active"),
@@ -61,6 +61,8 @@ type maker struct {
 	Company
 	rand *rand.Rand
 	day  time.Time
+	// titles in use, by account
+	titles map[string]bool
 }
 
 func (m *maker) account(i int, name string) {
@@ -82,7 +84,7 @@ func (m *maker) task() {
 	created := m.day.Add(-time.Duration(1+m.rand.IntN(120*24*60)) * time.Minute)
 	t := roster.TaskSaid{
 		ID: fmt.Sprintf("task-%04d", len(m.Tasks)+1), AccountID: said(account.ID), Source: said(kind.source),
-		Title:    said(fill(pick(m.rand, kind.titles), pick(m.rand, contacts))),
+		Title:    said(m.title(account.ID, kind)),
 		Status:   said(pick(m.rand, []string{"open", "open", "open", "open", "open", "in_progress", "completed", "open", "open", "in_progress", "completed", "cancelled"})),
 		Priority: said(pick(m.rand, []string{"normal", "normal", "normal", "high", "low"})),
 		URL:      said(fmt.Sprintf("https://crm.northlight.example/tasks/%d", 40001+len(m.Tasks))), CreatedAt: said(&created), AssignedAt: said(&created),
@@ -99,6 +101,18 @@ func (m *maker) task() {
 		t.DueAt = said(&due)
 	}
 	m.Tasks = append(m.Tasks, t)
+}
+
+// title is one that the account has no task of yet, as far as there are any.
+func (m *maker) title(account string, k kindOf) string {
+	var title string
+	for range 20 {
+		if title = fill(pick(m.rand, k.titles), pick(m.rand, contacts)); !m.titles[account+title] {
+			break
+		}
+	}
+	m.titles[account+title] = true
+	return title
 }
 
 func fill(title, contact string) string {

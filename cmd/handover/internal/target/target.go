@@ -65,7 +65,10 @@ const orLocal = "start handover run here, name its data directory with --data-di
 
 // NeedAPI says what is missing to talk to the API.
 func (t Target) NeedAPI() error {
-	if t.URL == "" || t.Token == "" {
+	if t.URL != "" && t.Token == "" {
+		return fmt.Errorf("which token for %s? give --token (HANDOVER_TOKEN); that of the local run is only for the local run", t.URL)
+	}
+	if t.URL == "" {
 		return errors.New("which Handover? " + orLocal + "give --url and --token (HANDOVER_URL and HANDOVER_TOKEN)")
 	}
 	return nil

@@ -1,10 +1,12 @@
 package upload
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -96,12 +98,14 @@ func Run(ctx context.Context, next Next, send Send, to Reporter, o Options) (Sum
 				return sum, fmt.Errorf("lines %d to %d were not taken: %w", c.rows[0].Line, c.rows[len(c.rows)-1].Line, err)
 			}
 		}
-		for _, p := range append(c.refused, answer.Refused...) {
+		refused := append(c.refused, answer.Refused...)
+		slices.SortStableFunc(refused, func(a, b tabular.Problem) int { return cmp.Compare(a.Line, b.Line) })
+		for _, p := range refused {
 			to.Refused(p)
 		}
 		sum.Rows += len(c.rows) + len(c.refused) + c.leftOut
 		sum.LeftOut += c.leftOut
-		sum.Failed += len(c.refused) + len(answer.Refused)
+		sum.Failed += len(refused)
 		sum.Created += answer.Created
 		sum.Updated += answer.Updated
 		sum.Unchanged += answer.Unchanged
