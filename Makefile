@@ -1,0 +1,71 @@
+# make help lists what there is.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+FUZZTIME ?= 10s
+TESTFLAGS ?=
+# CI looks for races and for tests that lean on each other's order; at a desk the cache of go test is worth more.
+ifneq ($(CI),)
+TESTFLAGS += -race -shuffle=on -count=1
+endif
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: export HANDOVER_NOTICE_WINDOW ?= 1m
+run: build ## run everything with a demo company; mails are written after a minute instead of 15
+	@exec bin/handover run
+
+.PHONY: build
+build: ## build bin/handover
+	go build -o bin/handover ./cmd/handover
+
+.PHONY: test
+test: prepare check ## test everything, on a bare machine too; CI=1 adds the race detector
+	go test -timeout 15m $(TESTFLAGS) ./...
+
+.PHONY: test-short
+test-short: ## only what needs no server: the domain, the events, the mapping
+	go test ./pkg/event ./internal/handover ./internal/service ./cmd/handover/internal/... ./test/contract
+
+.PHONY: prepare
+prepare: ## install what the tests need (PostgreSQL), or say what to install
+	@.ci/prepare
+
+.PHONY: check
+check: ## formatting and go vet
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "make fmt would change: $$unformatted"; exit 1; }
+	go vet ./...
+
+.PHONY: lint
+lint: ## golangci-lint; the first time it is built, which takes minutes
+	go run $(GOLANGCI) run
+
+.PHONY: fmt
+fmt: ## format the code
+	gofmt -w $$(git ls-files '*.go')
+
+.PHONY: generate
+generate: ## write what is generated: the OpenAPI document
+	go generate ./...
+
+.PHONY: verify
+verify: generate ## fail if anything generated is out of date
+	@git diff --exit-code --stat || { echo "Commit what make generate has changed."; exit 1; }
+
+.PHONY: fuzz
+fuzz: ## fuzz every target for FUZZTIME (10s)
+	@for file in $$(git grep -lE '^func Fuzz' -- '*_test.go'); do \
+	  for target in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*).*/\1/p' "$$file"); do \
+	    echo "$$target in $$(dirname "$$file")"; \
+	    go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")"; \
+	  done; \
+	done
+
+.PHONY: clean
+clean: ## remove what was built; data in .handover stays
+	rm -rf bin coverage.out
