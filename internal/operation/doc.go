@@ -15,6 +15,7 @@
 // there is no such thing, [*Conflict] that somebody must decide first. Once accepted, an operation waits for whatever is
 // away and goes on.
 //
-// Locks are taken in one order everywhere: users, heads of accounts, operations. The expander therefore keeps others off
-// an operation with an advisory lock: holding its row while waiting for heads would deadlock with [Progress].
+// Locks are taken in one order: users, heads of accounts, operations. The expander therefore keeps others off an operation
+// with an advisory lock: holding its row while waiting for heads would deadlock with [Progress]. A departure locks no heads
+// at all, so that who holds heads may wait for it (roster.HandOn does).
 package operation
