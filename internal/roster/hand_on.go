@@ -58,29 +58,9 @@ func HandOn(ctx context.Context, tx pgx.Tx, left []Left) ([]journal.Entry, error
 	if len(left) == 0 {
 		return nil, nil
 	}
-	people := map[Account]bool{} // tenant and user; the shape is the same
-	for _, l := range left {
-		people[Account{l.TenantID, l.Person}] = true
-	}
-	list := make([]Account, 0, len(people))
-	for p := range people {
-		list = append(list, p)
-	}
-	tenants, users := columns(list)
-	if _, err := tx.Exec(ctx, lockLeft, tenants, users); err != nil {
-		return nil, fmt.Errorf("lock those with whom something is left: %w", err)
-	}
-	rows, err := tx.Query(ctx, departures, tenants, users)
-	if err != nil {
-		return nil, fmt.Errorf("look for departures: %w", err)
-	}
-	gone, err := pgx.CollectRows(rows, pgx.RowToStructByPos[departure])
-	if err != nil || len(gone) == 0 {
+	of, err := departuresOf(ctx, tx, left)
+	if err != nil || len(of) == 0 {
 		return nil, err
-	}
-	of := make(map[Account]departure, len(gone))
-	for _, d := range gone {
-		of[Account{d.TenantID, d.UserID}] = d
 	}
 	var entries []journal.Entry
 	var operations []string
@@ -115,6 +95,35 @@ func HandOn(ctx context.Context, tx pgx.Tx, left []Left) ([]journal.Entry, error
 	}
 	_, err = tx.Exec(ctx, countIssued, ids, n)
 	return entries, err
+}
+
+// departuresOf are the departures of those who left with a successor, by tenant and user; the shape is that of an account.
+func departuresOf(ctx context.Context, tx pgx.Tx, left []Left) (map[Account]departure, error) {
+	people := map[Account]bool{}
+	for _, l := range left {
+		people[Account{l.TenantID, l.Person}] = true
+	}
+	list := make([]Account, 0, len(people))
+	for p := range people {
+		list = append(list, p)
+	}
+	tenants, users := columns(list)
+	if _, err := tx.Exec(ctx, lockLeft, tenants, users); err != nil {
+		return nil, fmt.Errorf("lock those with whom something is left: %w", err)
+	}
+	rows, err := tx.Query(ctx, departures, tenants, users)
+	if err != nil {
+		return nil, fmt.Errorf("look for departures: %w", err)
+	}
+	gone, err := pgx.CollectRows(rows, pgx.RowToStructByPos[departure])
+	if err != nil || len(gone) == 0 {
+		return nil, err
+	}
+	of := make(map[Account]departure, len(gone))
+	for _, d := range gone {
+		of[Account{d.TenantID, d.UserID}] = d
+	}
+	return of, nil
 }
 
 func (d departure) change(l Left) event.AccountRoleChanged {

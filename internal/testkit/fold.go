@@ -42,7 +42,7 @@ func CheckFold(t testing.TB, pool *pgxpool.Pool) {
 
 type foldCheck struct {
 	histories map[[2]string]domain.History // by tenant and account
-	open      map[[3]string]int              // by tenant, assignee and account
+	open      map[[3]string]int            // by tenant, assignee and account
 	wrong     []string
 }
 
