@@ -16,6 +16,7 @@ import (
 
 var (
 	accountIDs = []string{"acme", "globex", "hooli"}
+	everybody  = []string{"ann", "bob", "cyd", "dee"}
 	roleNames  = []string{"success_manager", "sales_manager"}
 	sources    = []string{handover.SourceManual, "success_play", "integration"}
 )
@@ -38,7 +39,7 @@ func TestAnyHistoryEndsAsTheFold(t *testing.T) {
 		n++
 		h := w.history(rt, fmt.Sprintf("t%d", n))
 		h.found()
-		for range rapid.IntRange(5, 30).Draw(rt, "steps") {
+		for range rapid.IntRange(20, 50).Draw(rt, "steps") {
 			h.step()
 		}
 		h.publishTheRest()
@@ -46,7 +47,7 @@ func TestAnyHistoryEndsAsTheFold(t *testing.T) {
 		h.check()
 		w.unrest()
 	})
-	w.reportFaults()
+	w.report()
 }
 
 // history is one tenant's. What it draws is in its own words; what it expects is what it published.
@@ -65,7 +66,7 @@ type history struct {
 }
 
 func (w *world) history(rt *rapid.T, tenant string) *history {
-	return &history{world: w, rt: rt, tenant: tenant, start: w.clock(), here: []string{"ann", "bob", "cyd", "dee"},
+	return &history{world: w, rt: rt, tenant: tenant, start: w.clock(), here: slices.Clone(everybody),
 		gone: map[string]bool{}, published: map[string]event.AccountRoleChanged{}}
 }
 
@@ -103,6 +104,16 @@ func (h *history) found() {
 		accounts = append(accounts, roster.AccountSaid{ID: a, Name: given("Account " + a)})
 	}
 	h.taken(h.roster.SyncAccounts(h.ctx, h.tenant, "dee", accounts))
+	// Policies of the past, so that changes of the past are judged by more than the default.
+	for ago := 3; ago > 0; ago-- {
+		p := rapid.SampledFrom(handover.AllPolicies).Draw(h.rt, "policy of the past")
+		_, err := h.pool.Exec(h.ctx, `INSERT INTO policy_history (tenant_id, effective_from, policy, changed_by) VALUES ($1, $2, $3, 'dee')`,
+			h.tenant, h.start.Add(-time.Duration(ago)*25*time.Minute), p)
+		h.must(err)
+	}
+	for range 8 {
+		h.newTask()
+	}
 }
 
 func (h *history) step() {
@@ -119,6 +130,14 @@ func (h *history) step() {
 	steps[h.pick("step", names)]()
 }
 
+// lately is past or present, or a little ahead of our clock.
+func (h *history) lately() time.Time {
+	if rapid.IntRange(0, 2).Draw(h.rt, "now") == 0 {
+		return event.Micro(h.clock().Add(time.Duration(rapid.IntRange(0, 60).Draw(h.rt, "seconds ahead")) * time.Second))
+	}
+	return h.past()
+}
+
 // past is some moment of the last hour or so.
 func (h *history) past() time.Time {
 	return event.Micro(h.start.Add(-time.Duration(rapid.IntRange(0, 60).Draw(h.rt, "minutes ago")) * time.Minute))
@@ -127,15 +146,15 @@ func (h *history) past() time.Time {
 // event is a change that an upstream service publishes, now or later.
 func (h *history) event() {
 	c := event.AccountRoleChanged{
-		ID: fmt.Sprintf("e%d", len(h.published)+len(h.held)), Source: "//crm.example", Time: h.past(), TenantID: h.tenant,
-		AccountID: h.pick("account", accountIDs), Role: h.pick("role", roleNames), NewOwnerID: h.pick("to", append(h.here, "")),
+		ID: fmt.Sprintf("e%d", len(h.published)+len(h.held)), Source: "//crm.example", Time: h.lately(), TenantID: h.tenant,
+		AccountID: h.pick("account", accountIDs), Role: h.pick("role", roleNames), NewOwnerID: h.pick("to", append(slices.Clone(everybody), "")),
 		Reason: event.ByAPI, InitiatedBy: "dee",
 	}
 	if rapid.Bool().Draw(h.rt, "says who was before") {
-		c.PreviousOwnerID = h.pick("from", []string{"ann", "bob", "cyd", "dee"})
+		c.PreviousOwnerID = h.pick("from", everybody)
 	}
 	if rapid.IntRange(0, 5).Draw(h.rt, "about a person") == 0 {
-		c.Role, c.Reason, c.PreviousOwnerID = "", event.ByUserDisabled, h.pick("whose tasks", []string{"ann", "bob", "cyd", "dee"})
+		c.Role, c.Reason, c.PreviousOwnerID = "", event.ByUserDisabled, h.pick("whose tasks", everybody)
 	}
 	h.held = append(h.held, c)
 	if rapid.Bool().Draw(h.rt, "at once") {
@@ -173,7 +192,7 @@ func (h *history) publishTheRest() {
 
 func (h *history) newTask() {
 	t := roster.TaskSaid{ID: fmt.Sprintf("task%d", len(h.tasks)), Title: given("Call"), AccountID: given(h.pick("account", accountIDs)),
-		AssigneeID: given(h.pick("assignee", append(h.here, ""))), Source: given(h.pick("source", sources))}
+		AssigneeID: given(h.pick("assignee", append(slices.Clone(h.here), ""))), Source: given(h.pick("source", sources))}
 	switch rapid.IntRange(0, 2).Draw(h.rt, "since") {
 	case 0:
 		at := h.past()
@@ -202,12 +221,12 @@ func (h *history) syncTask() {
 	case 2:
 		t.Source = given(h.pick("source", sources))
 	case 3:
-		t.Role = given(h.pick("role", append(roleNames, "")))
+		t.Role = given(h.pick("role", append(slices.Clone(roleNames), "")))
 	case 4:
-		t.AssigneeID = given(h.pick("assignee", []string{"ann", "bob", "cyd", "dee"})) // also people who have left
+		t.AssigneeID = given(h.pick("assignee", everybody)) // also people who have left
 	case 5:
 		at := h.past()
-		t.AssigneeID, t.AssignedAt = given(h.pick("assignee", []string{"ann", "bob", "cyd", "dee"})), given(&at)
+		t.AssigneeID, t.AssignedAt = given(h.pick("assignee", everybody)), given(&at)
 	}
 	h.taken(h.roster.SyncTasks(h.ctx, h.tenant, "dee", []roster.TaskSaid{t}))
 }
@@ -225,7 +244,7 @@ func (h *history) syncRoles() {
 	a := roster.AccountSaid{ID: h.pick("account", accountIDs), Roles: map[string]string{}}
 	for _, role := range roleNames {
 		if rapid.Bool().Draw(h.rt, "says "+role) {
-			a.Roles[role] = h.pick("owner", append(h.here, ""))
+			a.Roles[role] = h.pick("owner", append(slices.Clone(h.here), ""))
 		}
 	}
 	h.taken(h.roster.SyncAccounts(h.ctx, h.tenant, "dee", []roster.AccountSaid{a}))

@@ -140,11 +140,25 @@ SELECT concat_ws(', ',
 
 func (w *world) unrest() { w.faults.quiet.Store(false) }
 
-func (w *world) reportFaults() {
+// report says what the histories came to, and fails when they came to too little to prove anything.
+func (w *world) report() {
+	for what, sql := range map[string]string{
+		"role changes recorded":       `SELECT count(*) FROM role_changes`,
+		"tasks moved":                 `SELECT coalesce(sum(cardinality(task_ids)), 0) FROM moves WHERE reason <> 'synced'`,
+		"corrections":                 `SELECT count(*) FROM moves WHERE correction`,
+		"mails sent":                  `SELECT count(*) FROM notices WHERE state = 'sent'`,
+		"owners who had left by then": `SELECT count(*) FROM dead_letters`,
+	} {
+		n := scan[int](w, sql)
+		w.Logf("%5d %s", n, what)
+		if n == 0 {
+			w.Errorf("no %s", what)
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(w.faults.broken)) {
 		w.Logf("%5d × %s", w.faults.broken[name], name)
 	}
-	if len(w.faults.broken) < 8 {
+	if len(w.faults.broken) < 9 {
 		w.Errorf("only these faults struck: %v", w.faults.broken)
 	}
 }
