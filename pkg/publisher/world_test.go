@@ -88,19 +88,24 @@ func arrived(t testing.TB, js jetstream.JetStream) []event.AccountRoleChanged {
 		t.Fatal(err)
 	}
 	var out []event.AccountRoleChanged
-	for uint64(len(out)) < info.State.Msgs {
-		m, err := consumer.Next(jetstream.FetchContext(ctx))
+	for left := int(info.State.Msgs); left > 0; left = int(info.State.Msgs) - len(out) {
+		batch, err := consumer.Fetch(left, jetstream.FetchContext(ctx))
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := event.DecodeAccountRoleChanged(event.Message{Subject: m.Subject(), Header: m.Headers(), Body: m.Data()})
-		if err != nil {
+		for m := range batch.Messages() {
+			c, err := event.DecodeAccountRoleChanged(event.Message{Subject: m.Subject(), Header: m.Headers(), Body: m.Data()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if id := m.Headers().Get(nats.MsgIdHdr); id != event.MessageID(c.TenantID, c.Source, c.ID) {
+				t.Fatalf("message id %q", id)
+			}
+			out = append(out, c)
+		}
+		if err := batch.Error(); err != nil {
 			t.Fatal(err)
 		}
-		if id := m.Headers().Get(nats.MsgIdHdr); id != event.MessageID(c.TenantID, c.Source, c.ID) {
-			t.Fatalf("message id %q", id)
-		}
-		out = append(out, c)
 	}
 	return out
 }
