@@ -255,10 +255,7 @@ func TestLateChangeToSomebodyWhoHasLeftIsHandedOn(t *testing.T) {
 	w.exec(`UPDATE users SET status = 'disabled', left_at = $1, successor_id = 'cyd', departure_id = 'op', departure_tasks = true WHERE user_id = 'bob'`, left)
 
 	w.deliver(w.change("late", "a", "ann", "bob", -20))
-	var handedOn []event.Message
-	for _, body := range all[[]byte](w, `SELECT body FROM outbox WHERE stream = 'ROLE_CHANGES' ORDER BY key`) {
-		handedOn = append(handedOn, event.Message{Subject: event.SubjectRoleBulk("acme"), Body: body})
-	}
+	handedOn := w.handedOn()
 	w.handle(handedOn...)
 
 	if got := w.assignee("t"); got != "cyd" {
@@ -274,6 +271,29 @@ func TestLateChangeToSomebodyWhoHasLeftIsHandedOn(t *testing.T) {
 	w.handle(handedOn...)
 	if got := w.reasons(); len(got) > 0 {
 		t.Errorf("dead letters: %v", got)
+	}
+}
+
+func TestRoleGivenAwayJustBeforeADepartureIsNotTakenFromItsNewOwner(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.policy("move_all_tasks")
+	left := w.now.Add(-10 * time.Minute)
+	w.deliver(w.change("bobs", "a", "", "bob", -30))
+	w.exec(`INSERT INTO operations (operation_id, tenant_id, kind, initiated_by, accepted_at, request, state) VALUES ('op', 'acme', 'user_disabled', 'dee', $1, '{}', 'applying')`, left)
+	w.exec(`UPDATE users SET status = 'disabled', left_at = $1, successor_id = 'cyd', departure_id = 'op', departure_tasks = true WHERE user_id = 'bob'`, left)
+	given := w.change("given", "a", "", "dee", -20) // issued before bob left, and still under way
+	w.exec(`UPDATE account_roles SET latest_owner = 'dee', latest_at = $1`, given.Time)
+
+	other := w.change("other", "a", "", "ann", -40)
+	other.Role = "sales_manager"
+	w.deliver(other) // late: the account is folded
+	w.deliver(given)
+
+	w.handle(w.handedOn()...)
+
+	if got := one[string](w, `SELECT owner_id FROM account_roles WHERE role = 'success_manager'`); got != "dee" {
+		t.Errorf("the role is with %s", got)
 	}
 }
 

@@ -149,3 +149,13 @@ func (w *world) reasons() []string {
 	w.Helper()
 	return all[string](w, `SELECT reason FROM dead_letters ORDER BY key`)
 }
+
+// handedOn are the role changes in the outbox: those of departures.
+func (w *world) handedOn() []event.Message {
+	w.Helper()
+	var out []event.Message
+	for _, body := range all[[]byte](w, `SELECT body FROM outbox WHERE stream = 'ROLE_CHANGES' ORDER BY key`) {
+		out = append(out, event.Message{Subject: event.SubjectRoleBulk("acme"), Body: body})
+	}
+	return out
+}

@@ -62,11 +62,15 @@ func HandOn(ctx context.Context, tx pgx.Tx, left []Left) ([]journal.Entry, error
 	if err != nil || len(of) == 0 {
 		return nil, err
 	}
+	passing, err := givenAway(ctx, tx, left, of)
+	if err != nil {
+		return nil, err
+	}
 	var entries []journal.Entry
 	var operations []string
 	for _, l := range left {
 		d, ok := of[Account{l.TenantID, l.Person}]
-		if !ok || (l.Role == "" && !d.Tasks) {
+		if !ok || (l.Role == "" && !d.Tasks) || passing[l] {
 			continue
 		}
 		e, err := d.change(l).Message(event.SubjectRoleBulk(l.TenantID))
@@ -124,6 +128,34 @@ func departuresOf(ctx context.Context, tx pgx.Tx, left []Left) (map[Account]depa
 		of[Account{d.TenantID, d.UserID}] = d
 	}
 	return of, nil
+}
+
+const latestOwners = `
+SELECT r.tenant_id, r.account_id, r.role, l.person
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS l(tenant_id, account_id, role, person)
+JOIN account_roles r ON r.tenant_id = l.tenant_id AND r.account_id = l.account_id AND r.role = l.role
+WHERE r.latest_owner IS DISTINCT FROM l.person`
+
+// givenAway are the roles that whoever is gone still holds by what is recorded, but that have been given to somebody else
+// already: that change is under way, and must not be overtaken by the departure.
+func givenAway(ctx context.Context, tx pgx.Tx, left []Left, of map[Account]departure) (map[Left]bool, error) {
+	var tenants, accounts, roles, people []string
+	for _, l := range left {
+		if _, gone := of[Account{l.TenantID, l.Person}]; gone && l.Role != "" {
+			tenants, accounts, roles, people = append(tenants, l.TenantID), append(accounts, l.AccountID), append(roles, l.Role), append(people, l.Person)
+		}
+	}
+	rows, err := tx.Query(ctx, latestOwners, tenants, accounts, roles, people)
+	if err != nil {
+		return nil, fmt.Errorf("look for roles given away: %w", err)
+	}
+	passing := map[Left]bool{}
+	var l Left
+	_, err = pgx.ForEachRow(rows, []any{&l.TenantID, &l.AccountID, &l.Role, &l.Person}, func() error {
+		passing[l] = true
+		return nil
+	})
+	return passing, err
 }
 
 func (d departure) change(l Left) event.AccountRoleChanged {
