@@ -150,11 +150,20 @@ FROM open_tasks o CROSS JOIN LATERAL (
     AND t.assignee_id = $2 AND t.task_id > $4 OFFSET 0) t
 WHERE o.tenant_id = $1 AND o.assignee_id = $2 AND o.n > 0 AND ($3::text = '' OR o.account_id = $3)
 ORDER BY t.task_id LIMIT $5`
+	// One half for each of the two indexes by account.
+	tasksOfAccount = taskColumns + `
+FROM (
+  (SELECT * FROM tasks t WHERE t.tenant_id = $1 AND t.account_id = $3 AND t.status IN ('open', 'in_progress') AND $6::text <> 'closed'
+     AND ($2::text = '' OR t.assignee_id = $2) AND t.task_id > $4 OFFSET 0)
+  UNION ALL
+  (SELECT * FROM tasks t WHERE t.tenant_id = $1 AND t.account_id = $3 AND t.status IN ('completed', 'cancelled') AND $6 <> 'open'
+     AND ($2 = '' OR t.assignee_id = $2) AND t.task_id > $4 OFFSET 0)) t
+ORDER BY t.task_id LIMIT $5`
 	tasksByID = taskColumns + `
 FROM tasks t
-WHERE t.tenant_id = $1 AND ($2::text = '' OR t.assignee_id = $2) AND ($3::text = '' OR t.account_id = $3) AND t.task_id > $4
-  AND ($6::text = 'all' OR ($6 = 'open') = (t.status IN ('open', 'in_progress')))
-ORDER BY t.task_id LIMIT $5`
+WHERE t.tenant_id = $1 AND ($2::text = '' OR t.assignee_id = $2) AND t.task_id > $3
+  AND ($5::text = 'all' OR ($5 = 'open') = (t.status IN ('open', 'in_progress')))
+ORDER BY t.task_id LIMIT $4`
 )
 
 // Task returns one task, or [ErrNotFound].
@@ -174,9 +183,12 @@ func (r *Roster) Tasks(ctx context.Context, tenant string, q TaskQuery) (Page[Ta
 	if !slices.Contains([]string{"open", "closed", "all"}, status) {
 		return Page[TaskDetails]{}, invalid("status", "must be one of open, closed, all")
 	}
-	sql, args := tasksByID, []any{tenant, q.AssigneeID, q.AccountID, after[0], limit + 1, status}
-	if q.AssigneeID != "" && status == "open" {
-		sql, args = tasksOfAssignee, args[:5]
+	sql, args := tasksByID, []any{tenant, q.AssigneeID, after[0], limit + 1, status}
+	switch {
+	case q.AssigneeID != "" && status == "open":
+		sql, args = tasksOfAssignee, []any{tenant, q.AssigneeID, q.AccountID, after[0], limit + 1}
+	case q.AccountID != "":
+		sql, args = tasksOfAccount, []any{tenant, q.AssigneeID, q.AccountID, after[0], limit + 1, status}
 	}
 	rows, err := r.pool.Query(ctx, sql, args...)
 	return page(rows, err, limit, "tasks", func(t TaskDetails) []string { return []string{t.ID} })

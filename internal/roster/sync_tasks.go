@@ -40,6 +40,7 @@ type taskSync struct {
 	people   map[string]person
 	roles    map[string]bool
 	accounts map[string]bool // known
+	found    map[string]bool // tasks that are known; should another be so by now, inserting it tells
 
 	// Of one round.
 	present   map[string]task
@@ -58,6 +59,7 @@ func (s *taskSync) lock(ctx context.Context, indexes []int) error {
 	if err != nil {
 		return err
 	}
+	s.found = map[string]bool{}
 	people, accounts, given := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	bound := false
 	for _, i := range indexes {
@@ -66,7 +68,7 @@ func (s *taskSync) lock(ctx context.Context, indexes []int) error {
 			accounts[row.AccountID.Value], given[row.AccountID.Value] = true, true
 		}
 		if present.ID != "" {
-			accounts[present.AccountID] = true
+			accounts[present.AccountID], s.found[present.ID] = true, true
 		}
 		people[row.AssigneeID.Value] = true
 		bound = bound || row.Role.Value != ""
@@ -87,7 +89,13 @@ func (s *taskSync) lock(ctx context.Context, indexes []int) error {
 }
 
 func (s *taskSync) take(ctx context.Context, indexes []int) (entries []journal.Entry, err error) {
-	if s.present, err = s.readTasks(ctx, column(indexes, func(i int) string { return s.rows[i].ID })); err != nil {
+	var found []string
+	for _, i := range indexes {
+		if id := s.rows[i].ID; s.found[id] {
+			found = append(found, id)
+		}
+	}
+	if s.present, err = s.readTasks(ctx, found); err != nil {
 		return nil, err
 	}
 	for _, t := range s.present {
@@ -165,6 +173,9 @@ CROSS JOIN LATERAL (SELECT * FROM tasks t WHERE t.tenant_id = $1 AND t.task_id =
 
 func (s *taskSync) readTasks(ctx context.Context, ids []string) (map[string]task, error) {
 	tasks := map[string]task{}
+	if len(ids) == 0 {
+		return tasks, nil
+	}
 	found, err := s.tx.Query(ctx, presentTasks, s.tenant, ids)
 	if err != nil {
 		return nil, err

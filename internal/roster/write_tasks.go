@@ -86,6 +86,9 @@ func (s *taskSync) writeTasks(ctx context.Context, fresh, present, taken []*task
 		if inserted.RowsAffected() < int64(len(fresh)) {
 			return errChanged
 		}
+		for _, c := range fresh {
+			s.found[c.now.ID] = true
+		}
 	}
 	if len(present) > 0 {
 		if _, err := s.tx.Exec(ctx, updateTasks, columnsOfTasks(s.tenant, present)...); err != nil {

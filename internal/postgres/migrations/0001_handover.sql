@@ -118,7 +118,8 @@ CREATE TABLE role_changes (
 CREATE INDEX role_changes_account ON role_changes (tenant_id, account_id, occurred_at);
 CREATE INDEX role_changes_operation ON role_changes (operation_id) WHERE operation_id IS NOT NULL;
 
--- No index names the assignee: a move is a HOT update.
+-- No index names the assignee: a move is a HOT update. Only the primary key begins with a tenant and holds no account: so
+-- a look-up by task, planned while the table was empty, can't go through all tasks of the tenant.
 CREATE TABLE tasks (
     tenant_id     text COLLATE "C" NOT NULL,
     task_id       text COLLATE "C" NOT NULL,
@@ -146,7 +147,7 @@ CREATE TABLE tasks (
     PRIMARY KEY (tenant_id, task_id)
 ) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02);
 CREATE INDEX tasks_open ON tasks (tenant_id, account_id) WHERE status IN ('open', 'in_progress');
-CREATE INDEX tasks_account ON tasks (tenant_id, account_id, task_id);
+CREATE INDEX tasks_closed ON tasks (tenant_id, account_id) WHERE status IN ('completed', 'cancelled');
 
 -- On which accounts a task was before a sync took it to another: its moves of then are found there.
 CREATE TABLE former_accounts (
