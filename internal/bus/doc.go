@@ -1,5 +1,5 @@
 // Package bus carries messages: the streams, publishing, consuming, and the embedded broker of those who have none. It
-// is the only importer of nats.go and nats-server.
+// is the only importer of nats.go (but for pkg/publisher, which upstream services import) and nats-server.
 //
 // Publishing: what [Bus.Publish] reports as stored is on the stream, once, under its message id; for the rest the caller
 // knows that it must send it again, under the same id. Sixteen or more messages to a stream go as atomic batches, for which

@@ -80,19 +80,15 @@ func (m *metrics) observe(r result) {
 }
 
 // startSpan opens one span for the batch, linked to the traces of the changes in it.
-func startSpan(ctx context.Context, consumer string, messages []event.Message) (context.Context, trace.Span) {
+func startSpan(ctx context.Context, consumer string, batch []delivery) (context.Context, trace.Span) {
 	tracer := otel.Tracer("handover.io/internal/reassign")
 	options := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindConsumer),
-		trace.WithAttributes(attribute.String("messaging.consumer.group.name", consumer), attribute.Int("messaging.batch.message_count", len(messages)))}
-	for _, m := range messages {
-		parent := m.Get("ce-traceparent")
-		if parent == "" {
-			parent = m.Get("traceparent")
-		}
-		if parent == "" {
+		trace.WithAttributes(attribute.String("messaging.consumer.group.name", consumer), attribute.Int("messaging.batch.message_count", len(batch)))}
+	for _, d := range batch {
+		if d.change.Traceparent == "" {
 			continue
 		}
-		remote := propagation.TraceContext{}.Extract(context.Background(), propagation.MapCarrier{"traceparent": parent})
+		remote := propagation.TraceContext{}.Extract(context.Background(), propagation.MapCarrier{"traceparent": d.change.Traceparent})
 		options = append(options, trace.WithLinks(trace.LinkFromContext(remote)))
 	}
 	return tracer.Start(ctx, "reassign", options...)

@@ -54,9 +54,10 @@ func New(pool *pgxpool.Pool, c Config) *Reassigner {
 // is a dead letter; an error means that none of them had any, and that the batch must come again.
 func (r *Reassigner) Handle(ctx context.Context, messages []event.Message) error {
 	start := time.Now()
-	ctx, span := startSpan(ctx, r.Consumer, messages)
+	batch := decode(messages)
+	ctx, span := startSpan(ctx, r.Consumer, batch)
 	defer span.End()
-	done, err := r.apply(ctx, decode(messages))
+	done, err := r.apply(ctx, batch)
 	if err != nil {
 		span.RecordError(err)
 		return err

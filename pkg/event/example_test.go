@@ -28,7 +28,7 @@ func ExampleAccountRoleChanged_Message() {
 	// Output:
 	// handover.role.changed.demo
 	// Content-Type: application/cloudevents+json
-	// Nats-Msg-Id: 2b22b18a38acfacb8e7a754890d04c0f
+	// Nats-Msg-Id: 2b22b18a38acfacb8e7a754890d04c0f-98d09391
 	// {
 	//   "data": {
 	//     "account_id": "a-1",

@@ -3,6 +3,7 @@ package event
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"slices"
 	"time"
 	"unicode/utf8"
@@ -119,13 +120,22 @@ func (c AccountRoleChanged) Message(subject string) (Message, error) {
 	if err := c.Validate(); err != nil {
 		return Message{}, err
 	}
-	return envelope{
+	m, err := envelope{
 		ID: c.ID, Source: c.Source, Type: TypeAccountRoleChanged, Time: c.Time, Subject: c.AccountID,
 		Sequence: c.Sequence, Traceparent: c.Traceparent, tenant: c.TenantID,
 	}.message(subject, roleChangedData{
 		TenantID: c.TenantID, AccountID: c.AccountID, Role: present(c.Role), PreviousOwnerID: present(c.PreviousOwnerID),
 		NewOwnerID: present(c.NewOwnerID), Reason: c.Reason, InitiatedBy: c.InitiatedBy, OperationID: present(c.OperationID), Tasks: present(c.Tasks),
 	})
+	m.ID = c.MessageID()
+	return m, err
+}
+
+// MessageID is what the broker removes repeats by: the same event with another content has another one, so that the
+// mistake is seen and not silently dropped.
+func (c AccountRoleChanged) MessageID() string {
+	content := c.Content()
+	return MessageID(c.TenantID, c.Source, c.ID) + "-" + hex.EncodeToString(content[:4])
 }
 
 // DecodeAccountRoleChanged reads and validates one message. When the message has a subject, its tenant must be the one

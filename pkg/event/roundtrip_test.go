@@ -51,7 +51,7 @@ func TestWhatIsWrittenReadsTheSameInBothModes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := arbitrary.RoleChanged().Draw(t, "change")
 		m := message(t, c)
-		if m.ID != event.MessageID(c.TenantID, c.Source, c.ID) || event.Type(m) != event.TypeAccountRoleChanged {
+		if m.ID != c.MessageID() || event.Type(m) != event.TypeAccountRoleChanged {
 			t.Fatalf("message id %s, type %s", m.ID, event.Type(m))
 		}
 		for mode, m := range map[string]event.Message{"structured": m, "binary": binary(t, m)} {

@@ -134,6 +134,8 @@ func (p *Publisher) prepare(changes []event.AccountRoleChanged) ([]event.Account
 		if err != nil {
 			failed = append(failed, Failure{i, c, err})
 		}
+		// Whoever publishes an id again, with a time that was filled in anew, repeats it and doesn't contradict it.
+		m.ID = event.MessageID(c.TenantID, c.Source, c.ID)
 		filled[i], messages[i] = c, m
 	}
 	if failed != nil {
