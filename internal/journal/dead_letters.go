@@ -114,6 +114,25 @@ func (l DeadLetter) entry(tenant, id string) Entry {
 	}}
 }
 
+const (
+	// By tenant, since a sync may bring thousands of users, and locks are few.
+	lockUnknown = `SELECT pg_advisory_xact_lock_shared(hashtextextended('handover.users.' || $1, 0))`
+	lockKnown   = `SELECT pg_advisory_xact_lock(hashtextextended('handover.users.' || $1, 0))`
+)
+
+// BeforeUnknown is called before somebody is found unknown, and BeforeKnown before somebody becomes known: of the two
+// transactions one waits for the other, so that either the first finds them, or the second finds the dead letter.
+func BeforeUnknown(ctx context.Context, tx pgx.Tx, tenant string) error {
+	_, err := tx.Exec(ctx, lockUnknown, tenant)
+	return err
+}
+
+// BeforeKnown is the other side of [BeforeUnknown].
+func BeforeKnown(ctx context.Context, tx pgx.Tx, tenant string) error {
+	_, err := tx.Exec(ctx, lockKnown, tenant)
+	return err
+}
+
 const takeWaiting = `
 UPDATE dead_letters SET state = 'retried', updated_at = clock_timestamp()
 WHERE tenant_id = $1 AND user_id = ANY($2) AND state = 'dead' AND reason = 'owner_unknown'

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -17,9 +18,10 @@ type Options struct {
 	// Tracer sees every statement; none by default.
 	Tracer pgx.QueryTracer
 	// Writer is for a pool that runs the same few set-based statements all day: they are planned once, for any parameters,
-	// without JIT, and never by reading a whole table. A plan for particular parameters costs more time than these
+	// without JIT, and always by probing indexes, never by reading a whole table or hashing it. A plan for particular parameters costs more time than these
 	// statements run, and one made while a table was small stays wrong when it has grown: looking up 512 changes by a
-	// sequential scan of what was an empty table costs a factor of seven.
+	// sequential scan of what was an empty table costs a factor of seven. In exchange no statement of such a pool may
+	// join two lists that it was given: that is quadratic.
 	Writer bool
 }
 
@@ -57,6 +59,13 @@ func Open(ctx context.Context, url string, o Options) (*pgxpool.Pool, error) {
 		connect.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
 		connect.RuntimeParams["jit"] = "off"
 		connect.RuntimeParams["enable_seqscan"] = "off"
+		connect.RuntimeParams["enable_hashjoin"] = "off"
+		connect.RuntimeParams["enable_mergejoin"] = "off"
+	}
+	// Times are UTC in Go too, whatever the zone of this process: they go into JSON as they are.
+	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		conn.TypeMap().RegisterType(&pgtype.Type{Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC}})
+		return nil
 	}
 	return pgxpool.NewWithConfig(ctx, config)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -145,23 +146,11 @@ func judgeReceivers(ctx context.Context, tx pgx.Tx, batch []delivery) (people, e
 		}
 	}
 	found := make(people, len(wanted))
-	if len(wanted) > 0 {
-		var tenants, ids []string
-		for p := range wanted {
-			tenants, ids = append(tenants, p.TenantID), append(ids, p.UserID)
-		}
-		rows, err := tx.Query(ctx, judgePeople, tenants, ids)
-		if err != nil {
-			return nil, fmt.Errorf("lock those who receive: %w", err)
-		}
-		var p person
-		var left *time.Time
-		if _, err := pgx.ForEachRow(rows, []any{&p.TenantID, &p.UserID, &left}, func() error {
-			found[p] = handover.Person{Known: true, LeftAt: left}
-			return nil
-		}); err != nil {
-			return nil, fmt.Errorf("lock those who receive: %w", err)
-		}
+	if err := found.lock(ctx, tx, wanted); err != nil {
+		return nil, fmt.Errorf("lock those who receive: %w", err)
+	}
+	if err := found.lookAgain(ctx, tx, wanted); err != nil {
+		return nil, fmt.Errorf("look again for those who receive: %w", err)
 	}
 	for i := range batch {
 		d := &batch[i]
@@ -177,6 +166,44 @@ func judgeReceivers(ctx context.Context, tx pgx.Tx, batch []delivery) (people, e
 		}
 	}
 	return found, nil
+}
+
+// lock adds those of wanted who are known, and keeps them from leaving.
+func (p people) lock(ctx context.Context, tx pgx.Tx, wanted map[person]bool) error {
+	if len(wanted) == 0 {
+		return nil
+	}
+	var tenants, ids []string
+	for w := range wanted {
+		tenants, ids = append(tenants, w.TenantID), append(ids, w.UserID)
+	}
+	rows, err := tx.Query(ctx, judgePeople, tenants, ids)
+	if err != nil {
+		return err
+	}
+	var who person
+	var left *time.Time
+	_, err = pgx.ForEachRow(rows, []any{&who.TenantID, &who.UserID, &left}, func() error {
+		p[who] = handover.Person{Known: true, LeftAt: left}
+		return nil
+	})
+	return err
+}
+
+// lookAgain looks for those who aren't known once more, when no sync that makes them known can be under way.
+func (p people) lookAgain(ctx context.Context, tx pgx.Tx, wanted map[person]bool) error {
+	unknown, tenants := map[person]bool{}, map[string]bool{}
+	for w := range wanted {
+		if !p[w].Known {
+			unknown[w], tenants[w.TenantID] = true, true
+		}
+	}
+	for _, tenant := range slices.Sorted(maps.Keys(tenants)) {
+		if err := journal.BeforeUnknown(ctx, tx, tenant); err != nil {
+			return err
+		}
+	}
+	return p.lock(ctx, tx, unknown)
 }
 
 // pending are the deliveries still to be recorded, in the order of their accounts, which is the order of locking.

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -75,37 +77,37 @@ func (m Move) event() event.TaskReassigned {
 // newID is time-ordered, which keeps the outbox's index of ids compact.
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
+// The tasks of a move come as one text a move, since ids have no control characters: joining two lists in SQL would be
+// quadratic in a plan without hashes.
 const insertMoves = `
 INSERT INTO moves (tenant_id, account_id, change_key, reason, moved_by, from_id, to_id, correction, moved_at, task_ids, revisions)
-SELECT m.tenant_id, m.account_id, m.change_key, m.reason, m.moved_by, m.from_id, m.to_id, m.correction, m.moved_at, t.ids, t.revisions
-FROM unnest($1::int[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::boolean[], $10::timestamptz[])
-  AS m(n, tenant_id, account_id, change_key, reason, moved_by, from_id, to_id, correction, moved_at)
-JOIN (SELECT n, array_agg(id) ids, array_agg(revision) revisions
-      FROM unnest($11::int[], $12::text[], $13::bigint[]) AS t(n, id, revision) GROUP BY n) t USING (n)`
+SELECT tenant_id, account_id, change_key, reason, moved_by, from_id, to_id, correction, moved_at,
+       string_to_array(task_ids, E'\n'), string_to_array(revisions, E'\n')::bigint[]
+FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::boolean[], $9::timestamptz[], $10::text[], $11::text[])
+  AS m(tenant_id, account_id, change_key, reason, moved_by, from_id, to_id, correction, moved_at, task_ids, revisions)`
 
 // recordMoves writes the moves down, for the history of tasks and accounts.
 func recordMoves(ctx context.Context, tx pgx.Tx, moves []Move) error {
 	if len(moves) == 0 {
 		return nil
 	}
-	size := len(moves)
-	n, tenants, accounts, keys := make([]int32, size), make([]string, size), make([]string, size), make([]*int64, size)
-	reasons, by, from, to := make([]string, size), make([]string, size), make([]*string, size), make([]*string, size)
-	corrections, at := make([]bool, size), make([]time.Time, size)
-	var taskOf []int32
-	var taskIDs []string
-	var revisions []int64
-	for i, m := range moves {
-		n[i], tenants[i], accounts[i], reasons[i], by[i] = int32(i), m.TenantID, m.AccountID, m.Reason, m.By
-		from[i], to[i], corrections[i], at[i] = orNull(m.From), orNull(m.To), m.Correction, m.At
-		if m.Cause != nil {
-			keys[i] = &m.Cause.Key
-		}
-		for _, t := range m.Tasks {
-			taskOf, taskIDs, revisions = append(taskOf, int32(i)), append(taskIDs, t.ID), append(revisions, t.Revision)
-		}
-	}
-	_, err := tx.Exec(ctx, insertMoves, n, tenants, accounts, keys, reasons, by, from, to, corrections, at, taskOf, taskIDs, revisions)
+	_, err := tx.Exec(ctx, insertMoves,
+		column(moves, func(m Move) string { return m.TenantID }), column(moves, func(m Move) string { return m.AccountID }),
+		column(moves, func(m Move) *int64 {
+			if m.Cause == nil {
+				return nil
+			}
+			return &m.Cause.Key
+		}),
+		column(moves, func(m Move) string { return m.Reason }), column(moves, func(m Move) string { return m.By }),
+		column(moves, func(m Move) *string { return orNull(m.From) }), column(moves, func(m Move) *string { return orNull(m.To) }),
+		column(moves, func(m Move) bool { return m.Correction }), column(moves, func(m Move) time.Time { return m.At }),
+		column(moves, func(m Move) string {
+			return strings.Join(column(m.Tasks, func(t event.ReassignedTask) string { return t.ID }), "\n")
+		}),
+		column(moves, func(m Move) string {
+			return strings.Join(column(m.Tasks, func(t event.ReassignedTask) string { return strconv.FormatInt(t.Revision, 10) }), "\n")
+		}))
 	if err != nil {
 		return fmt.Errorf("record moves: %w", err)
 	}

@@ -113,6 +113,9 @@ func insertUsers(ctx context.Context, tx pgx.Tx, tenant string, rows []UserSaid,
 	if len(named) == 0 {
 		return created, nil
 	}
+	if err := journal.BeforeKnown(ctx, tx, tenant); err != nil {
+		return nil, err
+	}
 	ids, err := readTexts(ctx, tx, insertNewUsers, append([]any{tenant}, columnsOfUsers(named)...)...)
 	for _, id := range ids {
 		created[id] = true
