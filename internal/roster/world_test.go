@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -143,14 +144,13 @@ func (w *world) deliver() {
 	}
 }
 
-var changes int
+var changes atomic.Int64 // made so far, by all tests
 
 // change is a role change from outside at a time; from "" is left to us.
 func (w *world) change(account, role, from, to string, at time.Time) {
 	w.Helper()
-	changes++
 	m, err := event.AccountRoleChanged{
-		ID: fmt.Sprint(changes), Source: "//crm", Time: at, TenantID: tenant, AccountID: account, Role: role,
+		ID: fmt.Sprint(changes.Add(1)), Source: "//crm", Time: at, TenantID: tenant, AccountID: account, Role: role,
 		PreviousOwnerID: from, NewOwnerID: to, Reason: event.ByAPI, InitiatedBy: "root",
 	}.Message(event.SubjectRoleChanged(tenant))
 	w.must(err)
