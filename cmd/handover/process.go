@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"handover.io/cmd/handover/internal/standing"
 	"handover.io/internal/bus"
 	"handover.io/internal/journal"
 	"handover.io/internal/notify"
@@ -248,6 +249,9 @@ func (p *process) consume(c bus.Consumer, handle func(context.Context, []event.M
 
 // serve starts the HTTP server.
 func (p *process) serve(operations *operation.Operations, notifier *notify.Notifier) error {
+	p.registry.MustRegister(standing.NewCollector(func(ctx context.Context) (standing.Standing, error) {
+		return standing.Read(ctx, p.pool, p.bus.Status)
+	}))
 	handler := web.New(web.Config{
 		Roster: p.roster, Operations: operations, Notices: notifier, Pool: p.pool, Events: p.publish,
 		Ready: map[string]func(context.Context) error{

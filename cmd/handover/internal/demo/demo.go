@@ -25,9 +25,10 @@ const (
 	// Policy is one that shows a difference: what people wrote down themselves stays with them.
 	Policy = handover.MoveAutomatedTasks
 
-	// FirstAccount and FirstOwner are for the first thing to try: this person doesn't own that account.
+	// FirstAccount is the one for the first thing to try.
 	FirstAccount = "acc-001"
-	FirstOwner   = "amara.okafor"
+	// FirstOwner is whom to give it to: somebody who doesn't own it.
+	FirstOwner = "amara.okafor"
 
 	tasks = 900
 	seed  = 20240229

@@ -1,11 +1,14 @@
 package standing
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"handover.io/internal/bus"
 )
@@ -70,5 +73,43 @@ Needs attention:
 `
 	if diff := cmp.Diff(want, got.String()); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+func TestCollector(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+	before := now.Add(-30 * time.Second)
+	reads := 0
+	c := NewCollector(func(context.Context) (Standing, error) {
+		if reads++; reads == 1 {
+			return Standing{}, errors.New("away")
+		}
+		return Standing{
+			At: now, Outbox: Outbox{5, &before}, DeadLetters: []DeadLetters{{"demo", "notifier", "invalid", 2, before}},
+			Streams: bus.StreamsStatus{{Stream: "ROLE_CHANGES", Consumers: []bus.ConsumerStatus{{Consumer: "reassigner", Pending: 2, AckPending: 1}}}},
+		}, nil
+	})
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(c)
+	var got [3]map[string]float64
+	for i := range got {
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[i] = map[string]float64{}
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				got[i][f.GetName()] = m.GetGauge().GetValue()
+			}
+		}
+	}
+	want := map[string]float64{
+		"handover_outbox_unpublished": 5, "handover_outbox_oldest_seconds": 30, "handover_dead_letters": 2, "handover_operations_under_way": 0,
+		"handover_consumer_pending": 3, "handover_consumer_oldest_seconds": 0, "handover_stream_bytes": 0, "handover_stream_limit_bytes": 0,
+	}
+	if diff := cmp.Diff([3]map[string]float64{{}, want, want}, got); diff != "" || reads != 2 {
+		t.Errorf("%d reads (-want +got)\n%s", reads, diff)
 	}
 }

@@ -109,7 +109,7 @@ func (a API) Import(what string) Send {
 				return Answer{}, line.Aborted
 			case line.Line > 0 && line.Line <= len(rows):
 				row := rows[line.Line-1]
-				line.Problem.Line, line.ID = row.Line, row.ID
+				line.Line, line.ID = row.Line, row.ID
 				answer.Refused = append(answer.Refused, line.Problem)
 			}
 		}
