@@ -156,13 +156,18 @@ func TestReads(t *testing.T) {
 	if err != nil || len(rest) != 2 || next != "" {
 		t.Fatalf("%v, %q, %v", rest, next, err)
 	}
+	for _, id := range []int64{first[0].ID, -1} {
+		if _, err := w.MarkRead(w.ctx, "acme", "ann", id); !errors.Is(err, roster.ErrNotFound) {
+			t.Errorf("what isn't theirs: %v", err)
+		}
+	}
 	for i, step := range []struct {
 		user   string
 		ids    []int64
 		marked int64
 		unread int
 	}{
-		{"ann", []int64{first[0].ID}, 0, 5}, {"dee", []int64{first[0].ID, rest[0].ID}, 2, 3}, {"dee", []int64{first[0].ID}, 0, 3}, {"dee", nil, 3, 0},
+		{"ann", nil, 0, 5}, {"dee", []int64{first[0].ID, rest[0].ID}, 2, 3}, {"dee", []int64{first[0].ID}, 0, 3}, {"dee", nil, 3, 0},
 	} {
 		marked := must[int64](t)(w.MarkRead(w.ctx, "acme", step.user, step.ids...))
 		unread, _, err := w.Notifications(w.ctx, "acme", "dee", "", 10, true)
@@ -192,7 +197,7 @@ func TestReadsRefuseOtherTenantsAndForeignCursors(t *testing.T) {
 		if _, _, err := w.List(w.ctx, "acme", cursor, 10); !errors.As(err, &refused) && err != nil {
 			t.Errorf("operations, %q: %v", cursor, err)
 		}
-		if _, _, err := w.Notifications(w.ctx, "acme", "dee", cursor+"!", 10, false); !errors.As(err, &refused) {
+		if _, _, err := w.Notifications(w.ctx, "acme", "dee", "-"+cursor, 10, false); !errors.As(err, &refused) {
 			t.Errorf("notifications, %q: %v", cursor, err)
 		}
 	}

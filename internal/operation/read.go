@@ -117,7 +117,7 @@ func (o *Operations) Notifications(ctx context.Context, tenant, user, cursor str
 	before := int64(math.MaxInt64)
 	if cursor != "" {
 		var err error
-		if before, err = strconv.ParseInt(cursor, 10, 64); err != nil {
+		if before, err = strconv.ParseInt(cursor, 10, 64); err != nil || before < 1 {
 			return nil, "", errCursor
 		}
 	}
@@ -140,20 +140,29 @@ func (o *Operations) Notifications(ctx context.Context, tenant, user, cursor str
 }
 
 const markRead = `
-UPDATE notifications SET read_at = clock_timestamp()
-WHERE tenant_id = $1 AND user_id = $2 AND read_at IS NULL AND (cardinality($3::bigint[]) = 0 OR notification_id = ANY($3))`
+WITH marked AS (
+  UPDATE notifications SET read_at = clock_timestamp()
+  WHERE tenant_id = $1 AND user_id = $2 AND read_at IS NULL AND (cardinality($3::bigint[]) = 0 OR notification_id = ANY($3))
+  RETURNING notification_id)
+SELECT (SELECT count(*) FROM marked),
+       cardinality($3) = 0 OR EXISTS (SELECT FROM notifications WHERE tenant_id = $1 AND user_id = $2 AND notification_id = ANY($3))`
 
 // MarkRead marks notifications of the user as read, all of them when no ids are given, and returns how many weren't.
-// What isn't theirs is passed over.
+// What isn't theirs is passed over; when none of the ids is theirs, it fails with [roster.ErrNotFound].
 func (o *Operations) MarkRead(ctx context.Context, tenant, user string, ids ...int64) (int64, error) {
 	if ids == nil {
 		ids = []int64{}
 	}
-	marked, err := o.pool.Exec(ctx, markRead, tenant, user, ids)
+	var marked int64
+	var theirs bool
+	err := o.pool.QueryRow(ctx, markRead, tenant, user, ids).Scan(&marked, &theirs)
+	if err == nil && !theirs {
+		err = roster.ErrNotFound
+	}
 	if err != nil {
 		return 0, fmt.Errorf("mark notifications as read: %w", err)
 	}
-	return marked.RowsAffected(), nil
+	return marked, nil
 }
 
 var errCursor = invalid("cursor", "is not one that a page ended with; leave it out to start again")

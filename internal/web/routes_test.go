@@ -143,7 +143,7 @@ func TestBadInputIsRefused(t *testing.T) {
 			for _, limit := range []string{"0", "-1", "1001", "x", "1e3", "99999999999999999999"} {
 				wantLocation(t, r, w.send(r.method, r.at("x")+"?limit="+limit, body()), 422, "query.limit")
 			}
-			for _, cursor := range []string{"x", "!!!", "e30", strings.Repeat("a", 3000), "99999999999999999999"} {
+			for _, cursor := range []string{"x", "!!!", "e30", "-1", "0", strings.Repeat("a", 3000), "99999999999999999999"} {
 				wantLocation(t, r, w.send(r.method, r.at("x")+"?cursor="+cursor, body()), 422, "query.cursor")
 			}
 		}

@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -129,6 +130,7 @@ func TestCommandsThatAreRefused(t *testing.T) {
 	w.people("u-1", "u-2")
 	w.send("PUT", "/v1/accounts/a-1", object{"name": "Acme", "roles": object{"success_manager": "u-1"}}).want(t, http.StatusCreated)
 	w.send("PUT", "/v1/tasks/t-1", object{"account_id": "a-1", "title": "Call", "assignee_id": "u-1"}).want(t, http.StatusCreated)
+	elses := w.count(`INSERT INTO notifications (tenant_id, user_id, kind, title, data) VALUES ('acme', 'u-2', 'x', 'x', '{}') RETURNING notification_id`)
 	for _, c := range []struct {
 		method, path string
 		body         any
@@ -168,6 +170,8 @@ func TestCommandsThatAreRefused(t *testing.T) {
 		{"GET", "/v1/operations/nothing", nil, 404, ""},
 		{"GET", "/v1/operations/nothing/events", nil, 404, ""},
 		{"POST", "/v1/notifications/x/read", nil, 422, "path.id"},
+		{"POST", "/v1/notifications/4711/read", nil, 404, ""},
+		{"POST", fmt.Sprintf("/v1/notifications/%d/read", elses), nil, 404, ""},
 	} {
 		p := w.send(c.method, c.path, c.body).problem(t, c.status)
 		if c.location != "" && (len(p.Errors) == 0 || !strings.HasPrefix(p.Errors[0].Location, c.location)) {
