@@ -187,3 +187,32 @@ func TestTokens(t *testing.T) {
 		t.Errorf("listed: %+v", list.Items)
 	}
 }
+
+func TestATokenOfSomebodyWhoHasLeft(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.must(w.EnsureTenant(w.ctx, "globex"))
+	good := func(want bool, plaintext string) {
+		t.Helper()
+		if _, err := w.Authenticate(w.ctx, plaintext); errors.Is(err, roster.ErrUnauthorized) == want || (want && err != nil) {
+			t.Errorf("want %v: %v", want, err)
+		}
+	}
+	token := func(tenant, user string) string {
+		t.Helper()
+		_, plaintext, err := w.CreateToken(w.ctx, tenant, user, "", []string{"read"})
+		w.must(err)
+		return plaintext
+	}
+	bob, service, elsewhere := token(tenant, "bob"), token(tenant, "crm-sync"), token("globex", "bob")
+	good(true, bob)
+	for _, status := range []string{"disabled", "deleted"} {
+		w.users(`{"id": "bob", "status": "` + status + `"}`)
+		good(false, bob)
+	}
+	good(true, service)
+	good(true, elsewhere)
+	good(false, token(tenant, "bob"))
+	w.users(`{"id": "bob", "status": "active"}`)
+	good(true, bob)
+}

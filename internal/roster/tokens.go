@@ -28,7 +28,7 @@ const (
 
 var allRights = []string{RightAdmin, RightPolicy, RightAssign, RightSync, RightRead}
 
-// ErrUnauthorized is returned for a token that was never given out, or was revoked.
+// ErrUnauthorized is returned for a token that was never given out, was revoked, or acts for somebody who has left.
 var ErrUnauthorized = errors.New("unauthorized")
 
 // Token is what is known of a token; its secret is not.
@@ -118,15 +118,18 @@ func (r *Roster) RevokeToken(ctx context.Context, tenant, tokenID string) error 
 }
 
 const (
+	// A user who isn't known hasn't left: services have tokens, too.
 	findToken = `
 SELECT token_id, tenant_id, user_id, rights, coalesce(last_used_at < clock_timestamp() - interval '1 minute', true)
-FROM tokens WHERE secret_hash = $1 AND revoked_at IS NULL`
+FROM tokens k WHERE secret_hash = $1 AND revoked_at IS NULL
+  AND NOT EXISTS (SELECT FROM users u WHERE u.tenant_id = k.tenant_id AND u.user_id = k.user_id AND u.status <> 'active')`
 	touchToken = `
 UPDATE tokens SET last_used_at = clock_timestamp()
 WHERE token_id = $1 AND coalesce(last_used_at < clock_timestamp() - interval '1 minute', true)`
 )
 
-// Authenticate tells whose token it is. It fails with [ErrUnauthorized] when it is nobody's.
+// Authenticate tells whose token it is. It fails with [ErrUnauthorized] when it is nobody's, or that of somebody who has
+// left; should they come back, so does their token.
 func (r *Roster) Authenticate(ctx context.Context, plaintext string) (Identity, error) {
 	if !strings.HasPrefix(plaintext, tokenPrefix) {
 		return Identity{}, ErrUnauthorized

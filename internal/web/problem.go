@@ -111,7 +111,7 @@ func problem(err error, where func(field string) string) *Problem {
 		}
 		return unprocessable(FieldProblem{where(invalidEvent.Field), invalidEvent.Remedy})
 	case errors.Is(err, roster.ErrUnauthorized):
-		return newProblem(http.StatusUnauthorized, "The token is not valid, or was revoked. Ask an administrator for a new one.").
+		return newProblem(http.StatusUnauthorized, "The token is not valid, was revoked, or is that of somebody who has left. Ask an administrator for a new one.").
 			with("WWW-Authenticate", challenge+`, error="invalid_token"`)
 	case errors.Is(err, roster.ErrNotFound):
 		return newProblem(http.StatusNotFound, "You have nothing of that id. Ids are those of the upstream system, percent-encoded.")
