@@ -333,3 +333,20 @@ func TestDepartureIsExpandedInChunks(t *testing.T) {
 		t.Errorf("%d roles stay", got)
 	}
 }
+
+// Publishers' clocks may run ahead, so a change may be known that gives the person something a moment after they leave.
+func TestDepartureLiesPastChangesAheadOfTheClock(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.estate()
+	ahead := w.clock().Add(time.Minute)
+	w.exec(`INSERT INTO role_changes (digest, content, tenant_id, account_id, role, from_id, to_id, occurred_at, source, id, policy, reason, initiated_by)
+		VALUES (gen_random_uuid(), gen_random_uuid(), 'acme', 'e', '', 'bob', 'ann', $1, '//crm', '1', 'move_all_tasks', 'user_disabled', 'dee')`, ahead)
+	if op := w.depart("ann", operation.Departure{Kind: event.ByUserDisabled, SuccessorID: p("cyd"), Tasks: true}); !op.AcceptedAt.After(ahead) {
+		t.Errorf("left at %s, but is given something at %s", op.AcceptedAt, ahead)
+	}
+	later := w.change("c", success, "dee")
+	if op := w.depart("dee", operation.Departure{Kind: event.ByUserDisabled, SuccessorID: p("cyd")}); !op.AcceptedAt.After(w.get(later.OperationID).AcceptedAt) {
+		t.Errorf("left at %s, before the operation that names them", op.AcceptedAt)
+	}
+}

@@ -58,6 +58,10 @@ type program struct {
 func start(t *testing.T, env ...string) *program {
 	t.Helper()
 	p := &program{T: t, dir: t.TempDir(), env: env}
+	// Run by root, the private PostgreSQL belongs to another user, who must be able to get there.
+	if err := os.Chmod(filepath.Dir(p.dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	p.start()
 	t.Cleanup(p.stop)
 	return p
