@@ -20,6 +20,10 @@ const (
 	sweepEvery = time.Second
 	// batchLimit is the most one broker batch takes.
 	batchLimit = 1000
+	// keepFor is how long a published row is kept: a day longer than the streams keep messages (bus.Limits), so that what
+	// a stream has lost can be published again. pruneEvery is how often older rows are removed.
+	keepFor    = 31 * 24 * time.Hour
+	pruneEvery = time.Minute
 	// offers is how many committed batches may wait to be published; more are left to the sweep.
 	offers = 64
 )
@@ -104,7 +108,14 @@ func (r *Relay) send(ctx context.Context, entries []Entry) error {
 func (r *Relay) sweepLoop(ctx context.Context) {
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
+	pruned := time.Now()
 	for {
+		if time.Since(pruned) >= pruneEvery {
+			pruned = time.Now()
+			if err := r.Prune(ctx); err != nil && ctx.Err() == nil {
+				r.log.Warn("old outbox rows not removed; trying again", zap.String("part", "relay"), zap.Error(err))
+			}
+		}
 		for {
 			n, err := r.Sweep(ctx, sweepAfter)
 			if err != nil && ctx.Err() == nil {
@@ -158,6 +169,20 @@ func (r *Relay) Sweep(ctx context.Context, age time.Duration) (int, error) {
 		return found, fmt.Errorf("sweep the outbox: %w", err)
 	}
 	return found, nil
+}
+
+// The oldest rows have the smallest keys, or nearly so: what a batch passes over, a later one takes.
+const pruneOutbox = `
+DELETE FROM outbox WHERE key IN (SELECT key FROM outbox ORDER BY key LIMIT 10000) AND published_at < clock_timestamp() - $1::interval`
+
+// Prune removes published rows that nobody can need any more: those published more than 31 days ago. Run does it.
+func (r *Relay) Prune(ctx context.Context) error {
+	for {
+		done, err := r.pool.Exec(ctx, pruneOutbox, keepFor)
+		if err != nil || done.RowsAffected() == 0 {
+			return err
+		}
+	}
 }
 
 func messages(entries []Entry) []event.Message {
