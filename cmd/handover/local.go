@@ -158,9 +158,9 @@ func (p *process) makeDemo(ctx context.Context) error {
 	}
 	company := demo.Make(began)
 	if err := errors.Join(
-		taken(p.roster.SyncUsers(ctx, demo.Tenant, demo.Administrator, company.Users)),
-		taken(p.roster.SyncAccounts(ctx, demo.Tenant, demo.Administrator, company.Accounts)),
-		taken(p.roster.SyncTasks(ctx, demo.Tenant, demo.Administrator, company.Tasks)),
+		taken(p.roster.SyncUsers(ctx, demo.Tenant, demo.Administrator, company.Users, false)),
+		taken(p.roster.SyncAccounts(ctx, demo.Tenant, demo.Administrator, company.Accounts, false)),
+		taken(p.roster.SyncTasks(ctx, demo.Tenant, demo.Administrator, company.Tasks, false)),
 	); err != nil {
 		return err
 	}

@@ -59,19 +59,19 @@ func (w *world) random(r *rand.Rand, worker, round int) error {
 		for i := range rows {
 			rows[i] = randomTask(r)
 		}
-		return failed(w.SyncTasks(w.ctx, tenant, "root", rows))
+		return failed(w.SyncTasks(w.ctx, tenant, "root", rows, false))
 	case what < 6:
 		rows := make([]roster.AccountSaid, 3)
 		for i := range rows {
 			rows[i], _ = roster.DecodeAccount(fmt.Appendf(nil, `{"id": "a%d", "name": "A", "roles": {%q: %s}}`, r.IntN(6), pick(r, success, sales), somebody(r)))
 		}
-		return failed(w.SyncAccounts(w.ctx, tenant, "root", rows))
+		return failed(w.SyncAccounts(w.ctx, tenant, "root", rows, false))
 	case what < 7:
 		rows := make([]roster.UserSaid, 2)
 		for i := range rows {
 			rows[i], _ = roster.DecodeUser(fmt.Appendf(nil, `{"id": %q, "name": "X", "status": %q}`, pick(r, "cyd", "dee", "eve"), pick(r, "active", "disabled")))
 		}
-		return failed(w.SyncUsers(w.ctx, tenant, "root", rows))
+		return failed(w.SyncUsers(w.ctx, tenant, "root", rows, false))
 	case what < 8:
 		to := pick(r, "ann", "bob")
 		_, err := w.AssignTask(w.ctx, tenant, "root", fmt.Sprintf("t%d", r.IntN(60)), &to, r.IntN(4) == 0)

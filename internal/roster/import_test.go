@@ -29,7 +29,7 @@ func BenchmarkImportTasks(b *testing.B) {
 				"url": "https://crm.example.com/tasks/%[1]d"}`, n, n/perAccount%accounts, n, owners[n%4]))
 			w.must(err)
 		}
-		results, err := w.SyncTasks(w.ctx, tenant, "root", rows)
+		results, err := w.SyncTasks(w.ctx, tenant, "root", rows, false)
 		w.must(err)
 		if results[0].Outcome != roster.Created {
 			b.Fatal(results[0])

@@ -29,6 +29,10 @@ type RowResult struct {
 	ID      string
 	Outcome Outcome  // empty when there is a problem
 	Problem *Invalid // nil when the row was taken
+
+	Roles int // that change hands by it
+	// Tasks that go to somebody else at once; a dry run counts also those that follow the roles, by the policy in force.
+	TasksMoved int
 }
 
 // MaxSyncRows is how many rows one call of a sync takes; more are an error of the caller.
@@ -59,9 +63,9 @@ func prepare[T any](rows []T, id func(T) string) (results []RowResult, rounds []
 }
 
 // takeRounds takes the rows of a sync in one transaction: it locks what all of them need, then takes them round by round.
-// Either is done again from the start when the transaction is.
-func (r *Roster) takeRounds(ctx context.Context, results []RowResult, rounds [][]int, lock func(context.Context, pgx.Tx) (round, error)) error {
-	return r.write(ctx, false, func(ctx context.Context, tx pgx.Tx) ([]journal.Entry, error) {
+// Either is done again from the start when the transaction is. A dry run has the same results and takes nothing.
+func (r *Roster) takeRounds(ctx context.Context, dryRun bool, results []RowResult, rounds [][]int, lock func(context.Context, pgx.Tx) (round, error)) error {
+	return r.write(ctx, dryRun, func(ctx context.Context, tx pgx.Tx) ([]journal.Entry, error) {
 		take, err := lock(ctx, tx)
 		if err != nil {
 			return nil, err

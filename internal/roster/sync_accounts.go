@@ -16,7 +16,7 @@ import (
 
 // SyncAccounts takes what upstream says of accounts, as [Roster.SyncUsers] does of users. An owner that differs from what
 // upstream said before becomes a role change: a single row's on the live lane, those of many on the bulk lane.
-func (r *Roster) SyncAccounts(ctx context.Context, tenant, by string, rows []AccountSaid) ([]RowResult, error) {
+func (r *Roster) SyncAccounts(ctx context.Context, tenant, by string, rows []AccountSaid, dryRun bool) ([]RowResult, error) {
 	results, rounds, err := prepare(rows, func(a AccountSaid) string { return a.ID })
 	if err != nil {
 		return nil, err
@@ -25,8 +25,8 @@ func (r *Roster) SyncAccounts(ctx context.Context, tenant, by string, rows []Acc
 	if len(rows) == 1 {
 		subject = event.SubjectRoleChanged(tenant)
 	}
-	err = r.takeRounds(ctx, results, rounds, func(ctx context.Context, tx pgx.Tx) (round, error) {
-		s := accountSync{tx: tx, tenant: tenant, by: by, subject: subject, rows: rows, results: results}
+	err = r.takeRounds(ctx, dryRun, results, rounds, func(ctx context.Context, tx pgx.Tx) (round, error) {
+		s := accountSync{tx: tx, tenant: tenant, by: by, subject: subject, dryRun: dryRun, rows: rows, results: results}
 		return s.take, s.lock(ctx, slices.Concat(rounds...))
 	})
 	if err != nil {
@@ -38,6 +38,7 @@ func (r *Roster) SyncAccounts(ctx context.Context, tenant, by string, rows []Acc
 type accountSync struct {
 	tx                  pgx.Tx
 	tenant, by, subject string
+	dryRun              bool
 	rows                []AccountSaid
 	results             []RowResult
 
@@ -46,9 +47,9 @@ type accountSync struct {
 	roles  map[string]bool
 
 	// Of one round.
-	told  map[holdingRole]toldRole
-	news  []roleNews
-	first map[string]bool // accounts where a role has got its first owner
+	at   map[string]int // accounts to their rows
+	told map[holdingRole]toldRole
+	news []roleNews
 }
 
 // holdingRole is a role of an account of the tenant.
@@ -108,12 +109,12 @@ func (s *accountSync) take(ctx context.Context, indexes []int) ([]journal.Entry,
 	if err := s.readRoles(ctx, ids); err != nil {
 		return nil, err
 	}
-	s.news, s.first = nil, map[string]bool{}
+	s.news = nil
 	var fresh, present []AccountSaid
-	at := make(map[string]int, len(indexes))
+	s.at = make(map[string]int, len(indexes))
 	for _, i := range indexes {
 		row := s.rows[i]
-		at[row.ID] = i
+		s.at[row.ID] = i
 		news := len(s.news)
 		s.results[i].Problem = s.judge(row, known[row.ID])
 		switch {
@@ -135,7 +136,7 @@ func (s *accountSync) take(ctx context.Context, indexes []int) ([]journal.Entry,
 		return nil, err
 	}
 	for _, id := range changed {
-		s.results[at[id]].Outcome = Updated
+		s.results[s.at[id]].Outcome = Updated
 	}
 	return s.writeRoles(ctx)
 }
@@ -278,27 +279,37 @@ func (s *accountSync) writeRoles(ctx context.Context) ([]journal.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries, err := s.issue(ctx)
+	issued := slices.DeleteFunc(slices.Clone(s.news), func(n roleNews) bool { return n.issued == nil })
+	entries, err := s.issue(ctx, issued)
 	if err != nil {
 		return nil, err
 	}
-	for _, n := range s.news {
-		if !s.told[n.holdingRole].synced {
-			s.first[n.account] = true
+	var foreseen map[int64]bool
+	if s.dryRun {
+		if foreseen, err = s.foresee(ctx, issued); err != nil {
+			return nil, err
 		}
 	}
-	_, announced, err := Refold(ctx, s.tx, accountsOf(s.tenant, s.first), nil)
+	again := map[string]bool{}
+	for _, n := range s.news {
+		if n.issued != nil {
+			s.results[s.at[n.account]].Roles++
+		}
+		if !s.told[n.holdingRole].synced || (s.dryRun && n.issued != nil) {
+			again[n.account] = true
+		}
+	}
+	moves, announced, err := Refold(ctx, s.tx, accountsOf(s.tenant, again), foreseen)
+	for _, m := range moves {
+		s.results[s.at[m.AccountID]].TasksMoved += len(m.Tasks)
+	}
 	return append(entries, announced...), err
 }
 
 // issue makes role changes of the news that differ from the latest owner. Who held the role before is left to the fold.
-func (s *accountSync) issue(ctx context.Context) ([]journal.Entry, error) {
-	var issued []roleNews
+func (s *accountSync) issue(ctx context.Context, issued []roleNews) ([]journal.Entry, error) {
 	var entries []journal.Entry
-	for _, n := range s.news {
-		if n.issued == nil {
-			continue
-		}
+	for _, n := range issued {
 		message, err := event.AccountRoleChanged{
 			ID: newID(), Source: event.SourceHandover, Time: *n.issued, TenantID: s.tenant, AccountID: n.account, Role: n.role,
 			NewOwnerID: n.latest, Reason: event.ByAPI, InitiatedBy: s.by, Traceparent: traceparent(ctx),
@@ -306,7 +317,6 @@ func (s *accountSync) issue(ctx context.Context) ([]journal.Entry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("change %s of account %s: %w", n.role, n.account, err)
 		}
-		issued = append(issued, n)
 		entries = append(entries, journal.Entry{Stream: event.StreamRoleChanges, Message: message})
 	}
 	if len(issued) == 0 {

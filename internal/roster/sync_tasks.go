@@ -13,12 +13,12 @@ import (
 
 // SyncTasks takes what upstream says of tasks, as [Roster.SyncUsers] does of users. Their accounts, assignees and roles
 // must be known.
-func (r *Roster) SyncTasks(ctx context.Context, tenant, by string, rows []TaskSaid) ([]RowResult, error) {
+func (r *Roster) SyncTasks(ctx context.Context, tenant, by string, rows []TaskSaid, dryRun bool) ([]RowResult, error) {
 	results, rounds, err := prepare(rows, func(t TaskSaid) string { return t.ID })
 	if err != nil {
 		return nil, err
 	}
-	err = r.takeRounds(ctx, results, rounds, func(ctx context.Context, tx pgx.Tx) (round, error) {
+	err = r.takeRounds(ctx, dryRun, results, rounds, func(ctx context.Context, tx pgx.Tx) (round, error) {
 		s := taskSync{tx: tx, tenant: tenant, by: by, rows: rows, results: results}
 		return s.take, s.lock(ctx, slices.Concat(rounds...))
 	})
@@ -135,6 +135,10 @@ func (s *taskSync) decideAll(indexes []int) []*taskChange {
 		}
 		if result.Outcome = c.outcome(); c.differs() {
 			changes = append(changes, c)
+		}
+		result.TasksMoved = 0
+		if c.now.Assignee != c.was.Assignee {
+			result.TasksMoved = 1
 		}
 	}
 	return changes

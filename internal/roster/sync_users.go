@@ -16,12 +16,14 @@ import (
 //
 // A status that differs from what upstream said before is news: disabled and deleted are a departure without successor,
 // active undoes a departure. Role changes that were waiting for a user who becomes known are delivered again.
-func (r *Roster) SyncUsers(ctx context.Context, tenant, by string, rows []UserSaid) ([]RowResult, error) {
+//
+// A dry run tells what would become of the rows and does nothing.
+func (r *Roster) SyncUsers(ctx context.Context, tenant, by string, rows []UserSaid, dryRun bool) ([]RowResult, error) {
 	results, rounds, err := prepare(rows, func(u UserSaid) string { return u.ID })
 	if err != nil {
 		return nil, err
 	}
-	err = r.takeRounds(ctx, results, rounds, func(ctx context.Context, tx pgx.Tx) (round, error) {
+	err = r.takeRounds(ctx, dryRun, results, rounds, func(ctx context.Context, tx pgx.Tx) (round, error) {
 		return func(ctx context.Context, indexes []int) ([]journal.Entry, error) {
 			return syncUsers(ctx, tx, tenant, rows, indexes, results)
 		}, nil

@@ -63,7 +63,7 @@ func TestABadRowDoesNotStopTheOthersAndRepeatsGoInOrder(t *testing.T) {
 func TestTooManyRowsAreAMistakeOfTheCaller(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	if _, err := w.SyncUsers(w.ctx, tenant, "root", make([]roster.UserSaid, roster.MaxSyncRows+1)); err == nil {
+	if _, err := w.SyncUsers(w.ctx, tenant, "root", make([]roster.UserSaid, roster.MaxSyncRows+1), false); err == nil {
 		t.Fatal("taken")
 	}
 }

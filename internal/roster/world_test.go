@@ -103,8 +103,23 @@ func (w *world) tasks(rows ...string) []string {
 	return taken(w, rows, roster.DecodeTask, w.SyncTasks)
 }
 
+type syncer[T any] func(ctx context.Context, tenant, by string, rows []T, dryRun bool) ([]roster.RowResult, error)
+
 // taken syncs rows of JSON and returns what became of each: an outcome, or the problem.
-func taken[T any](w *world, rows []string, decode func([]byte) (T, error), sync func(context.Context, string, string, []T) ([]roster.RowResult, error)) []string {
+func taken[T any](w *world, rows []string, decode func([]byte) (T, error), sync syncer[T]) []string {
+	w.Helper()
+	results := synced(w, rows, decode, sync, false)
+	out := make([]string, len(results))
+	for i, r := range results {
+		if out[i] = string(r.Outcome); r.Problem != nil {
+			out[i] += r.Problem.Error()
+		}
+	}
+	return out
+}
+
+// synced syncs rows of JSON.
+func synced[T any](w *world, rows []string, decode func([]byte) (T, error), sync syncer[T], dryRun bool) []roster.RowResult {
 	w.Helper()
 	said := make([]T, len(rows))
 	for i, row := range rows {
@@ -113,15 +128,9 @@ func taken[T any](w *world, rows []string, decode func([]byte) (T, error), sync 
 			w.Fatalf("%s: %v", row, err)
 		}
 	}
-	results, err := sync(w.ctx, tenant, "root", said)
+	results, err := sync(w.ctx, tenant, "root", said, dryRun)
 	w.must(err)
-	out := make([]string, len(results))
-	for i, r := range results {
-		if out[i] = string(r.Outcome); r.Problem != nil {
-			out[i] += r.Problem.Error()
-		}
-	}
-	return out
+	return results
 }
 
 // deliver hands the reassigner the role changes that the outbox has got since the last time, and what comes of them.

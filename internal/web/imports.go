@@ -49,30 +49,36 @@ type ImportSummary struct {
 	Updated   int `json:"updated"`
 	Unchanged int `json:"unchanged"`
 	Failed    int `json:"failed"`
+
+	DryRun     bool `json:"dry_run,omitempty" doc:"Nothing was done; this is what would have been."`
+	TasksMoved *int `json:"tasks_moved,omitempty" doc:"On a dry run: tasks that would go to somebody else: at once, or with the roles by the policy in force."`
 }
 
 // registerImport registers the import of what; sync takes up to chunkRows rows, decoded from lines such as example.
-func registerImport[T any](s *server, what, example string, decode func([]byte) (T, error),
-	sync func(ctx context.Context, tenant, by string, rows []T) ([]roster.RowResult, error)) {
+func registerImport[T any](s *server, what, example string, decode func([]byte) (T, error), sync syncer[T]) {
 	rt := route{
 		method: http.MethodPost, path: "/v1/imports/" + what, right: roster.RightSync, id: "import-" + what, tag: "Roster", stream: true, anyMedia: true,
 		summary: "Import " + what,
 		about: "Takes any number of " + what + ", one JSON object with its `id` per line (NDJSON), while they are being sent, and answers in the same way: a line for every row " +
 			"that is refused, progress after every thousand, and at last a `summary`. The other rows are taken. Without `summary` the import is incomplete; " +
-			"it can be repeated as often as you like. An Idempotency-Key isn't needed and has no effect.",
+			"it can be repeated as often as you like. An Idempotency-Key isn't needed and has no effect. " +
+			"A dry run judges every thousand rows by what is known now, without those before them.",
 		body: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 			"application/x-ndjson": {Schema: &huma.Schema{Type: "string"}, Example: example + "\n"},
 		}},
 	}
-	register(s, rt, func(_ context.Context, _ *struct{}) (*huma.StreamResponse, error) {
+	register(s, rt, func(_ context.Context, input *DryRunParam) (*huma.StreamResponse, error) {
 		return &huma.StreamResponse{Body: func(hc huma.Context) {
 			r, w := humago.Unwrap(hc)
 			who := callerOf(r.Context())
 			in := importing[T]{
 				ctx: r.Context(), decode: decode, out: &lineWriter{w: w, conn: http.NewResponseController(w)},
 				sync: func(ctx context.Context, rows []T) ([]roster.RowResult, error) {
-					return sync(ctx, who.TenantID, who.UserID, rows)
+					return sync(ctx, who.TenantID, who.UserID, rows, input.DryRun)
 				},
+			}
+			if input.DryRun {
+				in.sum.DryRun, in.sum.TasksMoved = true, new(int)
 			}
 			in.run(w, r)
 		}}, nil
@@ -163,6 +169,9 @@ func (in *importing[T]) take() error {
 		return err
 	}
 	for i, r := range results {
+		if in.sum.DryRun {
+			*in.sum.TasksMoved += r.TasksMoved
+		}
 		switch r.Outcome {
 		case roster.Created:
 			in.sum.Created++

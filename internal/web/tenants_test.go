@@ -91,10 +91,10 @@ func TestAnotherTenantsIDsAreUnknownIDs(t *testing.T) {
 func (w *world) fingerprint(tenant string) string {
 	w.t.Helper()
 	var out string
-	if err := w.pool.QueryRow(w.t.Context(), `SELECT
-		(SELECT json_agg(u ORDER BY user_id) FROM users u WHERE tenant_id = $1)::text || (SELECT json_agg(a) FROM accounts a WHERE tenant_id = $1)::text ||
-		(SELECT json_agg(r) FROM account_roles r WHERE tenant_id = $1)::text || (SELECT json_agg(k) FROM tasks k WHERE tenant_id = $1)::text ||
-		(SELECT json_agg(o) FROM operations o WHERE tenant_id = $1)::text || (SELECT count(*) FROM outbox WHERE tenant_id = $1)::text`, tenant).Scan(&out); err != nil {
+	if err := w.pool.QueryRow(w.t.Context(), `SELECT concat(
+		(SELECT json_agg(u ORDER BY user_id) FROM users u WHERE tenant_id = $1), (SELECT json_agg(a) FROM accounts a WHERE tenant_id = $1),
+		(SELECT json_agg(r) FROM account_roles r WHERE tenant_id = $1), (SELECT json_agg(k) FROM tasks k WHERE tenant_id = $1),
+		(SELECT json_agg(o) FROM operations o WHERE tenant_id = $1), (SELECT count(*) FROM outbox WHERE tenant_id = $1))`, tenant).Scan(&out); err != nil {
 		w.t.Fatal(err)
 	}
 	return out

@@ -98,12 +98,12 @@ func (h *history) found() {
 	for _, u := range h.here {
 		users = append(users, roster.UserSaid{ID: u, Name: given(u), Email: given(u + "@example.com")})
 	}
-	h.taken(h.roster.SyncUsers(h.ctx, h.tenant, "dee", users))
+	h.taken(h.roster.SyncUsers(h.ctx, h.tenant, "dee", users, false))
 	var accounts []roster.AccountSaid
 	for _, a := range accountIDs {
 		accounts = append(accounts, roster.AccountSaid{ID: a, Name: given("Account " + a)})
 	}
-	h.taken(h.roster.SyncAccounts(h.ctx, h.tenant, "dee", accounts))
+	h.taken(h.roster.SyncAccounts(h.ctx, h.tenant, "dee", accounts, false))
 	// Policies of the past, so that changes of the past are judged by more than the default.
 	for ago := 3; ago > 0; ago-- {
 		p := rapid.SampledFrom(handover.AllPolicies).Draw(h.rt, "policy of the past")
@@ -205,7 +205,7 @@ func (h *history) newTask() {
 		t.Role = given(h.pick("role", roleNames))
 	}
 	h.tasks = append(h.tasks, t.ID)
-	h.taken(h.roster.SyncTasks(h.ctx, h.tenant, "dee", []roster.TaskSaid{t}))
+	h.taken(h.roster.SyncTasks(h.ctx, h.tenant, "dee", []roster.TaskSaid{t}, false))
 }
 
 func (h *history) syncTask() {
@@ -228,7 +228,7 @@ func (h *history) syncTask() {
 		at := h.past()
 		t.AssigneeID, t.AssignedAt = given(h.pick("assignee", everybody)), given(&at)
 	}
-	h.taken(h.roster.SyncTasks(h.ctx, h.tenant, "dee", []roster.TaskSaid{t}))
+	h.taken(h.roster.SyncTasks(h.ctx, h.tenant, "dee", []roster.TaskSaid{t}, false))
 }
 
 func (h *history) assignTask() {
@@ -247,7 +247,7 @@ func (h *history) syncRoles() {
 			a.Roles[role] = h.pick("owner", append(slices.Clone(h.here), ""))
 		}
 	}
-	h.taken(h.roster.SyncAccounts(h.ctx, h.tenant, "dee", []roster.AccountSaid{a}))
+	h.taken(h.roster.SyncAccounts(h.ctx, h.tenant, "dee", []roster.AccountSaid{a}, false))
 }
 
 func (h *history) changeRole() {
