@@ -46,6 +46,7 @@ Rows that can't be taken are told one by one, with line, field and remedy, and t
 
 func (a *app) importOne(what string, fields tabular.Fields, short string) *cobra.Command {
 	m := &mapped{spec: tabular.Spec{Fields: fields}}
+	dryRun := false
 	c := &cobra.Command{
 		Use:   what + " FILE|-",
 		Short: short,
@@ -60,13 +61,15 @@ func (a *app) importOne(what string, fields tabular.Fields, short string) *cobra
 			if err != nil {
 				return err
 			}
-			api := upload.API{URL: t.URL, Token: t.Token, Client: http.DefaultClient}
+			api := upload.API{URL: t.URL, Token: t.Token, Client: http.DefaultClient, DryRun: dryRun}
 			sum, err := upload.Run(cmd.Context(), encoded(objects), api.Import(what), progress, importChunk)
+			sum.DryRun = dryRun
 			return m.finish(a, what, [4]string{"created", "updated", "unchanged", "failed"}, sum, progress, err)
 		},
 	}
 	a.apiFlags(c)
 	m.flags(c)
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "load nothing; tell what would become of the rows, and how many tasks would move, by what is known now")
 	c.Flags().BoolVar(&m.spec.EmptyIsNull, "empty-is-null", false, "an empty cell empties the field, instead of leaving it as it is")
 	if what == "accounts" {
 		c.Flags().StringSliceVar(&m.spec.Attributes, "attributes", nil, "columns that become attributes")

@@ -167,9 +167,11 @@ func loadFiles(t *testing.T, dir string) {
 		want  string
 		said  string
 	}{
-		{teams, []string{"import", "users", "-", "--format", "csv", "--map", "id=agent", "--map", "name=agent"}, 0, "2 rows in", ""},
+		{teams, []string{"import", "users", "-", "--format", "csv", "--map", "id=agent", "--map", "name=agent", "--dry-run"}, 0, "Dry run, nothing was done. users: 2 rows in", ""},
+		{teams, []string{"import", "users", "-", "--format", "csv", "--map", "id=agent", "--map", "name=agent", "--json"}, 0, `"created": 2`, ""},
 		{teams, []string{"import", "users", "-", "--format", "csv", "--map", "id=lead", "--map", "name=lead", "--unique"}, 0, "2 created, 0 updated, 0 unchanged, 0 failed", ""},
 		{`{"id":"isdom","name":"Isdom","roles":{"sales_manager":"Moses Frase"}}`, []string{"import", "accounts", "-", "--format", "ndjson"}, 0, "1 created", ""},
+		{`{"id":"acc-001","roles":{"success_manager":"Moses Frase"}}`, []string{"import", "accounts", "-", "--format", "ndjson", "--dry-run", "--json"}, 0, `"tasks_moved": `, ""},
 		{"id,account_id,title,assignee_id,due_at\nO1,isdom,One,Moses Frase,2026-01-31\nO2,,Two,Moses Frase,\nO3,isdom,Three,Moses Frase,soon\n",
 			[]string{"import", "tasks", "-", "--format", "csv", "--set", "source=success_play"}, 1, "3 rows in", "line 3 (O2): account_id"},
 	} {

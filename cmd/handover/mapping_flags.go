@@ -144,6 +144,9 @@ func (m *mapped) finish(a *app, what string, words [4]string, sum upload.Summary
 		Seconds  float64 `json:"seconds"`
 	}{sum, err == nil, took.Seconds()}
 	printErr := a.print(result, func(w io.Writer) {
+		if sum.DryRun {
+			fmt.Fprint(w, "Dry run, nothing was done. ")
+		}
 		fmt.Fprintf(w, "%s: %d rows in %.1f s", what, sum.Rows, took.Seconds())
 		for i, n := range []int{sum.Created, sum.Updated, sum.Unchanged, sum.Failed} {
 			if words[i] != "" {
@@ -152,6 +155,9 @@ func (m *mapped) finish(a *app, what string, words [4]string, sum upload.Summary
 		}
 		if sum.LeftOut > 0 {
 			fmt.Fprintf(w, ", %d left out", sum.LeftOut)
+		}
+		if sum.TasksMoved != nil {
+			fmt.Fprintf(w, ", %d tasks moved", *sum.TasksMoved)
 		}
 		fmt.Fprintln(w, ".")
 		if m.errors != nil && sum.Failed > 0 {

@@ -20,6 +20,7 @@ import (
 type API struct {
 	URL, Token string
 	Client     *http.Client
+	DryRun     bool // imports only tell what they would do
 }
 
 // problem is a refusal of the API (RFC 9457), as far as it matters here.
@@ -73,19 +74,26 @@ func (a API) post(ctx context.Context, path, media string, body []byte) (*http.R
 // importLine is one line of the answer to an import.
 type importLine struct {
 	tabular.Problem
-	Summary *struct{ Created, Updated, Unchanged int } `json:"summary"`
-	Aborted *problem                                   `json:"aborted"`
+	Summary *struct {
+		Created, Updated, Unchanged int
+		TasksMoved                  *int `json:"tasks_moved"`
+	} `json:"summary"`
+	Aborted *problem `json:"aborted"`
 }
 
 // Import returns what sends chunks of users, accounts or tasks.
 func (a API) Import(what string) Send {
+	path := "/v1/imports/" + what
+	if a.DryRun {
+		path += "?dry_run=true"
+	}
 	return func(ctx context.Context, rows []Row) (Answer, error) {
 		var body bytes.Buffer
 		for _, r := range rows {
 			body.Write(r.Body)
 			body.WriteByte('\n')
 		}
-		resp, err := a.post(ctx, "/v1/imports/"+what, "application/x-ndjson", body.Bytes())
+		resp, err := a.post(ctx, path, "application/x-ndjson", body.Bytes())
 		if err != nil {
 			return Answer{}, err
 		}
@@ -104,6 +112,7 @@ func (a API) Import(what string) Send {
 			switch {
 			case line.Summary != nil:
 				answer.Created, answer.Updated, answer.Unchanged = line.Summary.Created, line.Summary.Updated, line.Summary.Unchanged
+				answer.TasksMoved = line.Summary.TasksMoved
 				return answer, nil
 			case line.Aborted != nil:
 				return Answer{}, line.Aborted

@@ -31,6 +31,7 @@ type Send func(ctx context.Context, chunk []Row) (Answer, error)
 // Answer is what became of a chunk.
 type Answer struct {
 	Created, Updated, Unchanged int
+	TasksMoved                  *int // nil when the answer doesn't tell
 	Refused                     []tabular.Problem
 }
 
@@ -48,6 +49,9 @@ type Summary struct {
 	Unchanged int `json:"unchanged"`
 	Failed    int `json:"failed"`
 	LeftOut   int `json:"left_out"`
+
+	DryRun     bool `json:"dry_run,omitempty"` // nothing was done
+	TasksMoved *int `json:"tasks_moved,omitempty"`
 }
 
 // Reporter is told of every refused row, and how far things are after every chunk. It is called from one goroutine.
@@ -109,6 +113,12 @@ func Run(ctx context.Context, next Next, send Send, to Reporter, o Options) (Sum
 		sum.Created += answer.Created
 		sum.Updated += answer.Updated
 		sum.Unchanged += answer.Unchanged
+		if answer.TasksMoved != nil {
+			if sum.TasksMoved == nil {
+				sum.TasksMoved = new(int)
+			}
+			*sum.TasksMoved += *answer.TasksMoved
+		}
 		to.Progress(sum)
 		if c.err != nil && !errors.Is(c.err, io.EOF) {
 			return sum, c.err
