@@ -130,7 +130,6 @@ func TestCommandsThatAreRefused(t *testing.T) {
 	w.people("u-1", "u-2")
 	w.send("PUT", "/v1/accounts/a-1", object{"name": "Acme", "roles": object{"success_manager": "u-1"}}).want(t, http.StatusCreated)
 	w.send("PUT", "/v1/tasks/t-1", object{"account_id": "a-1", "title": "Call", "assignee_id": "u-1"}).want(t, http.StatusCreated)
-	elses := w.count(`INSERT INTO notifications (tenant_id, user_id, kind, title, data) VALUES ('acme', 'u-2', 'x', 'x', '{}') RETURNING notification_id`)
 	for _, c := range []struct {
 		method, path string
 		body         any
@@ -170,8 +169,6 @@ func TestCommandsThatAreRefused(t *testing.T) {
 		{"GET", "/v1/operations/nothing", nil, 404, ""},
 		{"GET", "/v1/operations/nothing/events", nil, 404, ""},
 		{"POST", "/v1/notifications/x/read", nil, 422, "path.id"},
-		{"POST", "/v1/notifications/4711/read", nil, 404, ""},
-		{"POST", fmt.Sprintf("/v1/notifications/%d/read", elses), nil, 404, ""},
 	} {
 		p := w.send(c.method, c.path, c.body).problem(t, c.status)
 		if c.location != "" && (len(p.Errors) == 0 || !strings.HasPrefix(p.Errors[0].Location, c.location)) {
@@ -185,5 +182,26 @@ func TestCommandsThatAreRefused(t *testing.T) {
 	}
 	if n := w.count(`SELECT count(*) FROM operations`); n != 0 {
 		t.Errorf("%d operations", n)
+	}
+}
+
+func TestOnlyYourOwnNotificationsAreRead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	read := func(user string) string {
+		id := w.count(`INSERT INTO notifications (tenant_id, user_id, kind, title, data) VALUES ('acme', $1, 'x', 'x', '{}') RETURNING notification_id`, user)
+		return fmt.Sprintf("/v1/notifications/%d/read", id)
+	}
+	mine, elses := read("u-1"), read("u-2")
+	w.send("POST", "/v1/notifications/4711/read", nil).problem(t, http.StatusNotFound)
+	w.send("POST", elses, nil).problem(t, http.StatusNotFound)
+	for _, want := range []int{1, 0} {
+		var got struct{ Marked int }
+		if w.send("POST", mine, nil, as("read")).want(t, http.StatusOK, &got); got.Marked != want {
+			t.Errorf("%d marked, want %d", got.Marked, want)
+		}
+	}
+	if n := w.count(`SELECT count(*) FROM notifications WHERE read_at IS NOT NULL`); n != 1 {
+		t.Errorf("%d are read", n)
 	}
 }
