@@ -34,6 +34,14 @@ func (d *delivery) refuse(reason, field, remedy string) {
 // ours tells whether the event was written by Handover itself: only then do its operation and its own policy count.
 func (d *delivery) ours() bool { return d.change.Source == event.SourceHandover }
 
+// operation is that of ours which the change belongs to, or "".
+func (d *delivery) operation() string {
+	if !d.ours() {
+		return ""
+	}
+	return d.change.OperationID
+}
+
 // decode reads the messages; the same event twice in one batch counts once.
 func decode(messages []event.Message) []delivery {
 	batch := make([]delivery, len(messages))
@@ -230,11 +238,9 @@ func (r *Reassigner) deadLetters(batch []delivery) []journal.DeadLetter {
 		if d.problem == nil {
 			continue
 		}
-		l := journal.DeadLetter{Consumer: r.Consumer, Message: d.message, Reason: d.problem.Reason, Detail: d.problem.Error(), UserID: d.waitFor}
-		if d.ours() {
-			l.OperationID = d.change.OperationID
-		}
-		letters = append(letters, l)
+		letters = append(letters, journal.DeadLetter{
+			Consumer: r.Consumer, Message: d.message, Reason: d.problem.Reason, Detail: d.problem.Error(), UserID: d.waitFor, OperationID: d.operation(),
+		})
 	}
 	return letters
 }

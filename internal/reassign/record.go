@@ -181,16 +181,12 @@ func recordAndMove(ctx context.Context, tx pgx.Tx, changes []*delivery) (recorde
 // recorded is the delivery as it was recorded.
 func (d *delivery) recorded(key int64, from string, policy handover.Policy) *roster.Change {
 	c := d.change
-	out := &roster.Change{
+	return &roster.Change{
 		Change: handover.Change{
 			OccurredAt: c.Time, Sequence: c.Sequence, Source: c.Source, ID: c.ID, Role: c.Role, From: from, To: c.NewOwnerID, Policy: policy, Key: key,
 		},
-		Account: d.account(), Reason: c.Reason, InitiatedBy: c.InitiatedBy, Traceparent: c.Traceparent,
+		Account: d.account(), Reason: c.Reason, InitiatedBy: c.InitiatedBy, OperationID: d.operation(), Traceparent: c.Traceparent,
 	}
-	if d.ours() {
-		out.OperationID = c.OperationID
-	}
-	return out
 }
 
 // left is what the fast path gave to people who have left since the change occurred.
@@ -208,37 +204,39 @@ func (r recorded) left(people people) []roster.Left {
 	return left
 }
 
+// columns are the parameters of record, in its order.
 func columns(changes []*delivery) []any {
-	n := len(changes)
-	digests, contents, at := make([][16]byte, n), make([][16]byte, n), make([]time.Time, n)
-	var texts [8][]string // never NULL
-	var maybe [4][]*string
-	for i := range texts {
-		texts[i] = make([]string, n)
+	return []any{
+		column(changes, func(d *delivery) [16]byte { return d.digest }),
+		column(changes, func(d *delivery) [16]byte { return d.change.Content() }),
+		column(changes, func(d *delivery) string { return d.change.TenantID }),
+		column(changes, func(d *delivery) string { return d.change.AccountID }),
+		column(changes, func(d *delivery) string { return d.change.Role }),
+		column(changes, func(d *delivery) *string { return orNull(d.change.PreviousOwnerID) }),
+		column(changes, func(d *delivery) *string { return orNull(d.change.NewOwnerID) }),
+		column(changes, func(d *delivery) time.Time { return d.change.Time }),
+		column(changes, func(d *delivery) string { return d.change.Sequence }),
+		column(changes, func(d *delivery) string { return d.change.Source }),
+		column(changes, func(d *delivery) string { return d.change.ID }),
+		column(changes, func(d *delivery) *string { return orNull(d.change.Tasks) }),
+		column(changes, func(d *delivery) string { return d.change.Reason }),
+		column(changes, func(d *delivery) string { return d.change.InitiatedBy }),
+		column(changes, func(d *delivery) *string { return orNull(d.operation()) }),
+		column(changes, func(d *delivery) string { return d.change.Traceparent }),
 	}
-	for i := range maybe {
-		maybe[i] = make([]*string, n)
-	}
+}
+
+func column[V any](changes []*delivery, of func(*delivery) V) []V {
+	out := make([]V, len(changes))
 	for i, d := range changes {
-		c := d.change
-		digests[i], contents[i], at[i] = d.digest, c.Content(), c.Time
-		for j, s := range [...]string{c.TenantID, c.AccountID, c.Role, c.Sequence, c.Source, c.ID, c.Reason, c.InitiatedBy} {
-			texts[j][i] = s
-		}
-		operation := ""
-		if d.ours() {
-			operation = c.OperationID
-		}
-		for j, s := range [...]string{c.PreviousOwnerID, c.NewOwnerID, c.Tasks, operation} {
-			if s != "" {
-				maybe[j][i] = &s
-			}
-		}
+		out[i] = of(d)
 	}
-	traceparents := make([]string, n)
-	for i, d := range changes {
-		traceparents[i] = d.change.Traceparent
+	return out
+}
+
+func orNull(s string) *string {
+	if s == "" {
+		return nil
 	}
-	return []any{digests, contents, texts[0], texts[1], texts[2], maybe[0], maybe[1], at, texts[3], texts[4], texts[5],
-		maybe[2], texts[6], texts[7], maybe[3], traceparents}
+	return &s
 }
