@@ -115,67 +115,64 @@ type recorded struct {
 
 // recordAndMove runs record.
 func recordAndMove(ctx context.Context, tx pgx.Tx, changes []*delivery) (recorded, error) {
-	out := recorded{lateKeys: map[int64]bool{}}
 	if len(changes) == 0 {
-		return out, nil
+		return recorded{}, nil
 	}
 	rows, err := tx.Query(ctx, record, columns(changes)...)
 	if err != nil {
-		return out, fmt.Errorf("record role changes: %w", err)
+		return recorded{}, fmt.Errorf("record role changes: %w", err)
 	}
 	of := make(map[[16]byte]*delivery, len(changes))
 	for _, d := range changes {
 		of[d.digest] = d
 	}
+	out := recorded{lateKeys: map[int64]bool{}}
 	fresh := make(map[int64]*roster.Change, len(changes))
-	moveOf := make(map[int64]int)
-	var moves []roster.Move
-	var row struct {
-		key    int64
-		digest *[16]byte
-		from   string
-		policy *handover.Policy
-		late   *bool
-		taskID *string
-		task   event.ReassignedTask
-		at     *time.Time
-	}
+	tasks := map[int64][]event.ReassignedTask{} // moved, by the key of the change
 	var now time.Time
-	_, err = pgx.ForEachRow(rows, []any{&row.key, &row.digest, &row.from, &row.policy, &row.late, &row.taskID, &row.task.Revision, &row.task.Title,
-		&row.task.DueAt, &row.task.Priority, &row.task.Source, &row.task.URL, &row.at}, func() error {
-		if row.taskID == nil {
-			now = *row.at
-			c := of[*row.digest].recorded(row.key, row.from, *row.policy)
-			fresh[row.key] = c
-			if *row.late {
-				out.late, out.lateKeys[row.key] = append(out.late, c.Account), true
-			}
+	var row recordedRow
+	if _, err := pgx.ForEachRow(rows, row.columns(), func() error {
+		if row.taskID != nil {
+			row.task.ID = *row.taskID
+			tasks[row.key] = append(tasks[row.key], row.task)
 			return nil
 		}
-		i, ok := moveOf[row.key]
-		if !ok {
-			i = len(moves)
-			moveOf[row.key] = i
-			moves = append(moves, roster.Move{From: row.from, Cause: &roster.Change{Change: handover.Change{Key: row.key}}})
+		now = *row.at
+		c := of[*row.digest].recorded(row.key, row.from, *row.policy)
+		fresh[row.key] = c
+		if *row.late {
+			out.late, out.lateKeys[row.key] = append(out.late, c.Account), true
 		}
-		task := row.task
-		task.ID = *row.taskID
-		moves[i].Tasks = append(moves[i].Tasks, task)
 		return nil
-	})
-	if err != nil {
-		return out, fmt.Errorf("record role changes: %w", err)
+	}); err != nil {
+		return recorded{}, fmt.Errorf("record role changes: %w", err)
 	}
-	for _, c := range fresh {
+	for key, c := range fresh {
 		out.fresh = append(out.fresh, *c)
-	}
-	for _, m := range moves {
-		c := fresh[m.Cause.Key]
-		move := roster.MovedBy(c, m.From, c.To, false, now)
-		move.Tasks = m.Tasks
-		out.moves = append(out.moves, move)
+		if len(tasks[key]) > 0 {
+			move := roster.MovedBy(c, c.From, c.To, false, now)
+			move.Tasks = tasks[key]
+			out.moves = append(out.moves, move)
+		}
 	}
 	return out, nil
+}
+
+// recordedRow is a row that record returns: a change, or with a taskID a task that it moved.
+type recordedRow struct {
+	key    int64
+	digest *[16]byte
+	from   string
+	policy *handover.Policy
+	late   *bool
+	taskID *string
+	task   event.ReassignedTask
+	at     *time.Time
+}
+
+func (r *recordedRow) columns() []any {
+	return []any{&r.key, &r.digest, &r.from, &r.policy, &r.late, &r.taskID, &r.task.Revision, &r.task.Title,
+		&r.task.DueAt, &r.task.Priority, &r.task.Source, &r.task.URL, &r.at}
 }
 
 // recorded is the delivery as it was recorded.
