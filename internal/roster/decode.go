@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"handover.io/internal/handover"
+	"handover.io/internal/rawjson"
 )
 
 // Limits of the rows, in characters.
@@ -65,7 +66,7 @@ func DecodeAccount(row []byte) (AccountSaid, error) {
 
 func (f field) roles(into *map[string]string) *Invalid {
 	if f.raw[0] != '{' {
-		return f.invalid(`must be an object, like {"success_manager": "u-1"}, not %s`, kind(f.raw))
+		return f.invalid(`must be an object, like {"success_manager": "u-1"}, not %s`, rawjson.Kind(f.raw))
 	}
 	*into = map[string]string{}
 	return eachField(f.name, f.raw, func(owner field) *Invalid {

@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"handover.io/internal/rawjson"
 	"handover.io/pkg/event"
 )
 
@@ -19,7 +20,7 @@ type field struct {
 }
 
 // eachField calls visit for every field of a JSON object, by its exact name, each once. encoding/json alone is neither
-// strict enough (names in any case, repeats) nor fast enough for an import.
+// strict enough nor fast enough for an import.
 func eachField(what string, object []byte, visit func(field) *Invalid) *Invalid {
 	object = bytes.TrimSpace(object)
 	switch {
@@ -31,74 +32,18 @@ func eachField(what string, object []byte, visit func(field) *Invalid) *Invalid 
 	case object[0] != '{':
 		return invalid(what, "must be a JSON object")
 	}
-	seen := make([]string, 0, 16)
-	for rest := space(object[1:]); rest[0] != '}'; {
-		end := endOfValue(rest)
-		f := field{name: unquote(rest[:end])}
-		rest = space(space(rest[end:])[1:]) // the colon
-		end = endOfValue(rest)
-		f.raw, rest = rest[:end], space(rest[end:])
-		if slices.Contains(seen, f.name) {
-			return invalid(f.name, "is given twice")
+	members := make(rawjson.Object, 0, 16).Append(object)
+	repeat := members.Repeat()
+	for i, m := range members {
+		f := field{string(m.Name), m.Value}
+		if i == repeat {
+			return f.invalid("is given twice")
 		}
-		seen = append(seen, f.name)
 		if problem := visit(f); problem != nil {
 			return problem
 		}
-		if rest[0] == ',' {
-			rest = space(rest[1:])
-		}
 	}
 	return nil
-}
-
-func space(b []byte) []byte {
-	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t' || b[0] == '\r' || b[0] == '\n') {
-		b = b[1:]
-	}
-	return b
-}
-
-// endOfValue is where the first value of valid JSON ends.
-func endOfValue(b []byte) int {
-	depth := 0
-	for i := 0; i < len(b); i++ {
-		switch b[i] {
-		case '"':
-			for i++; b[i] != '"'; i++ {
-				if b[i] == '\\' {
-					i++
-				}
-			}
-			if depth == 0 {
-				return i + 1
-			}
-		case '{', '[':
-			depth++
-		case '}', ']':
-			if depth--; depth == 0 {
-				return i + 1
-			}
-			if depth < 0 {
-				return i
-			}
-		case ',', ' ', '\t', '\r', '\n', ':':
-			if depth == 0 {
-				return i
-			}
-		}
-	}
-	return len(b)
-}
-
-func unquote(raw []byte) string {
-	inner := raw[1 : len(raw)-1]
-	if bytes.IndexByte(inner, '\\') < 0 {
-		return string(inner)
-	}
-	var s string
-	_ = json.Unmarshal(raw, &s) // valid already
-	return s
 }
 
 func (f field) invalid(format string, args ...any) *Invalid { return invalid(f.name, format, args...) }
@@ -112,29 +57,13 @@ func (f field) notNull() *Invalid {
 // string reads a string that PostgreSQL can keep.
 func (f field) string() (string, *Invalid) {
 	if f.raw[0] != '"' {
-		return "", f.invalid("must be a string, not %s", kind(f.raw))
+		return "", f.invalid("must be a string, not %s", rawjson.Kind(f.raw))
 	}
-	s := unquote(f.raw)
+	s := rawjson.Unquote(f.raw)
 	if strings.IndexByte(s, 0) >= 0 {
 		return "", f.invalid("contains a NUL character, which can't be kept; leave it out")
 	}
 	return s, nil
-}
-
-func kind(raw []byte) string {
-	switch raw[0] {
-	case '{':
-		return "an object"
-	case '[':
-		return "an array"
-	case '"':
-		return "a string"
-	case 't', 'f':
-		return "a boolean"
-	case 'n':
-		return "null"
-	}
-	return "a number"
 }
 
 // text reads a text of least to most characters; null is "", where that is enough.
@@ -215,7 +144,7 @@ func (f field) boolean(into *Maybe[bool], empty bool) *Invalid {
 	case "true", "false":
 		*into = Maybe[bool]{true, f.raw[0] == 't'}
 	default:
-		return f.invalid("must be true or false, not %s", kind(f.raw))
+		return f.invalid("must be true or false, not %s", rawjson.Kind(f.raw))
 	}
 	return nil
 }
@@ -254,7 +183,7 @@ func (f field) attributes(into *Maybe[json.RawMessage]) *Invalid {
 		return nil
 	}
 	if f.raw[0] != '{' {
-		return f.invalid("must be an object, not %s", kind(f.raw))
+		return f.invalid("must be an object, not %s", rawjson.Kind(f.raw))
 	}
 	if len(f.raw) > maxAttributeBytes {
 		return f.invalid("must be at most %d bytes, not %d", maxAttributeBytes, len(f.raw))

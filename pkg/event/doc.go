@@ -1,5 +1,5 @@
 // Package event is Handover's public contract: the two events, their subjects, and how they are written and read. It
-// imports nothing but the standard library.
+// imports nothing but the standard library and internal/rawjson, which does the same.
 //
 // Events are CloudEvents 1.0. They are read in structured mode (Content-Type application/cloudevents+json, or no
 // Content-Type at all) and in binary mode (headers ce-*); they are written in structured mode.

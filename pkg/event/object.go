@@ -2,27 +2,22 @@ package event
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"math"
 	"strconv"
-	"strings"
 	"time"
+
+	"handover.io/internal/rawjson"
 )
 
-// object is one JSON object, read member by member. encoding/json would take "Tenant_ID" for "tenant_id", and the last of
-// two members of one name, where other readers of the same event don't: here names are exact, and what is asked for must
-// not be there twice. Members that nobody asks for are left alone, so that later versions may add some.
+// object is one JSON object, whose names are exact, and where what is asked for must not be there twice: other readers of
+// the same event might take the other one. Members that nobody asks for are left alone, so that later versions may add some.
 //
 // The first thing wrong is kept for all objects of one event together; what can't be read is zero.
 type object struct {
 	path    string // "data" or "data.tasks[3]"; empty for the envelope
-	members []member
+	members rawjson.Object
 	wrong   *checks
-}
-
-type member struct {
-	name, value []byte
 }
 
 // usualMembers is room for any object of ours, so that it need not grow.
@@ -30,23 +25,13 @@ const usualMembers = 12
 
 // newObject reads raw, which must be valid JSON.
 func newObject(path string, raw []byte, wrong *checks) *object {
-	o := &object{path: path, wrong: wrong, members: make([]member, 0, usualMembers)}
+	o := &object{path: path, wrong: wrong}
 	raw = bytes.TrimSpace(raw)
 	if raw[0] != '{' {
 		wrong.fail(path, "must be an object, not %s", kind(raw))
 		return o
 	}
-	for i := skipSpace(raw, 1); raw[i] != '}'; {
-		end := skipValue(raw, i)
-		m := member{name: name(raw[i:end])}
-		i = skipSpace(raw, skipSpace(raw, end)+1)
-		end = skipValue(raw, i)
-		m.value = raw[i:end]
-		o.members = append(o.members, m)
-		if i = skipSpace(raw, end); raw[i] == ',' {
-			i = skipSpace(raw, i+1)
-		}
-	}
+	o.members = make(rawjson.Object, 0, usualMembers).Append(raw)
 	return o
 }
 
@@ -59,15 +44,9 @@ func (o *object) field(name string) string {
 
 // get is the value of a member, or nil when there is none.
 func (o *object) get(name string) []byte {
-	var value []byte
-	for _, m := range o.members {
-		if string(m.name) != name {
-			continue
-		}
-		if value != nil {
-			o.wrong.fail(o.field(name), "is there twice")
-		}
-		value = m.value
+	value, twice := o.members.Get(name)
+	if twice {
+		o.wrong.fail(o.field(name), "is there twice")
 	}
 	return value
 }
@@ -110,7 +89,7 @@ func (o *object) text(name string, raw []byte) string {
 		o.wrong.fail(o.field(name), "must be a string, not %s", kind(raw))
 		return ""
 	}
-	return unquote(raw)
+	return rawjson.Unquote(raw)
 }
 
 func (o *object) boolean(name string) bool {
@@ -189,85 +168,16 @@ func (o *object) list(name string) []*object {
 		return nil
 	}
 	var out []*object
-	for i := skipSpace(raw, 1); raw[i] != ']'; {
-		end := skipValue(raw, i)
-		out = append(out, newObject(o.field(name)+"["+strconv.Itoa(len(out))+"]", raw[i:end], o.wrong))
-		if i = skipSpace(raw, end); raw[i] == ',' {
-			i = skipSpace(raw, i+1)
-		}
-	}
+	rawjson.Elements(raw, func(value []byte) {
+		out = append(out, newObject(o.field(name)+"["+strconv.Itoa(len(out))+"]", value, o.wrong))
+	})
 	return out
 }
 
-// The scanning below relies on raw being valid JSON: nothing is checked twice, and no index runs over.
-
-func skipSpace(raw []byte, i int) int {
-	for raw[i] == ' ' || raw[i] == '\n' || raw[i] == '\r' || raw[i] == '\t' {
-		i++
-	}
-	return i
-}
-
-// skipValue is where the value that begins at i ends.
-func skipValue(raw []byte, i int) int {
-	for depth := 0; ; {
-		switch raw[i] {
-		case '"':
-			for i++; raw[i] != '"'; i++ {
-				if raw[i] == '\\' {
-					i++
-				}
-			}
-			i++
-		case '{', '[':
-			depth++
-			i++
-		case '}', ']':
-			depth--
-			i++
-		case ',', ':', ' ', '\n', '\r', '\t':
-			i++
-		default:
-			for i < len(raw) && strings.IndexByte(",:]} \n\r\t", raw[i]) < 0 {
-				i++
-			}
-		}
-		if depth == 0 {
-			return i
-		}
-	}
-}
-
-// name is a member's name, without a copy where nothing is escaped.
-func name(raw []byte) []byte {
-	if bytes.IndexByte(raw, '\\') < 0 {
-		return raw[1 : len(raw)-1]
-	}
-	return []byte(unquote(raw))
-}
-
-func unquote(raw []byte) string {
-	if bytes.IndexByte(raw, '\\') < 0 {
-		return string(raw[1 : len(raw)-1])
-	}
-	var s string
-	_ = json.Unmarshal(raw, &s) // valid JSON that begins with a quote is a string
-	return s
-}
-
-// kind names the type of a value, for messages.
+// kind names the type of a value, and shows numbers, for messages.
 func kind(raw []byte) string {
-	switch raw[0] {
-	case '{':
-		return "an object"
-	case '[':
-		return "an array"
-	case '"':
-		return "a string"
-	case 't', 'f':
-		return "a boolean"
-	case 'n':
-		return "null"
+	if k := rawjson.Kind(raw); k != rawjson.Number {
+		return k
 	}
 	return "the number " + quote(string(raw))
 }

@@ -18,15 +18,16 @@ const module = "handover.io/"
 // arrows is what each package may import of this module, tests apart. Arrows go down only: a use case knows neither the
 // broker, nor HTTP, nor the other use cases; cmd/handover joins them. A package that isn't here may not exist.
 var arrows = map[string][]string{
-	"pkg/event":          {},
+	"pkg/event":          {"internal/rawjson"},
 	"pkg/publisher":      {"pkg/event"},
 	"schemas":            {},
 	"internal/handover":  {},
+	"internal/rawjson":   {},
 	"internal/postgres":  {},
 	"internal/service":   {},
 	"internal/bus":       {"pkg/event"},
 	"internal/journal":   {"pkg/event", "internal/postgres"},
-	"internal/roster":    {"pkg/event", "internal/handover", "internal/journal", "internal/postgres"},
+	"internal/roster":    {"pkg/event", "internal/handover", "internal/journal", "internal/postgres", "internal/rawjson"},
 	"internal/operation": {"pkg/event", "internal/handover", "internal/journal", "internal/postgres", "internal/roster"},
 	"internal/reassign":  {"pkg/event", "internal/handover", "internal/journal", "internal/postgres", "internal/roster", "internal/operation"},
 	"internal/notify":    {"pkg/event", "internal/journal", "internal/postgres"},
