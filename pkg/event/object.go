@@ -61,7 +61,7 @@ func (o *object) optional(name string) string {
 	}
 	s := o.text(name, raw)
 	if s == "" {
-		o.wrong.fail(o.field(name), "is empty; leave it out instead")
+		o.wrong.fail(o.field(name), "is empty; give a value, or leave it out if it is optional")
 	}
 	return s
 }
@@ -81,7 +81,15 @@ func (o *object) orNull(name, null string) string {
 	if !o.has(name) {
 		o.wrong.fail(o.field(name), "is required; null means %s", null)
 	}
-	return o.optional(name)
+	raw := o.get(name)
+	if raw == nil || raw[0] == 'n' {
+		return ""
+	}
+	s := o.text(name, raw)
+	if s == "" {
+		o.wrong.fail(o.field(name), "is empty; null means %s", null)
+	}
+	return s
 }
 
 func (o *object) text(name string, raw []byte) string {
