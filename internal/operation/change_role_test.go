@@ -218,7 +218,7 @@ func TestDryRunsChangeNothing(t *testing.T) {
 	got, err = w.Assign(w.ctx, "acme", "dee", operation.Assignment{AccountIDs: []string{"a"}, Role: success}, true)
 	check("bulk edit to nobody", got, err, operation.Preview{Accounts: 1, Roles: 1})
 	got, err = w.Depart(w.ctx, "acme", "dee", "ann", operation.Departure{Kind: event.ByUserDeleted, SuccessorID: p("bob")}, true)
-	check("departure", got, err, operation.Preview{Accounts: 3, Roles: 4, TaskCount: 2})
+	check("departure", got, err, operation.Preview{Accounts: 3, Roles: 4, TaskCount: 2, LeftBehind: 1})
 	got, err = w.Depart(w.ctx, "acme", "dee", "ann", operation.Departure{Kind: event.ByUserDeleted, SuccessorID: p("bob"), Tasks: true}, true)
 	check("departure with all tasks", got, err, operation.Preview{Accounts: 3, Roles: 4, TaskCount: 3})
 	got, err = w.Depart(w.ctx, "acme", "dee", "cyd", operation.Departure{Kind: event.ByUserDisabled}, true)

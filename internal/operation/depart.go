@@ -25,9 +25,10 @@ type Departure struct {
 // Depart lets a user go, and hands what they hold to their successor (way 4). The user is marked at once; the expander
 // issues the changes, all at the time of acceptance, which lies past everything the person's accounts have seen.
 //
-// A user who is gone without a successor is given one by calling it again. It fails with [roster.ErrNotFound] for an
-// unknown user, with [*Conflict] while they hold something and no successor is named, or when they have one already, and
-// with [*roster.Invalid] for a successor who can't take over.
+// Who is gone already, with a successor or without, can be let go again as long as they hold something: what was left with
+// them the first time goes to the successor named now, and so does whatever comes late from then on. It fails with
+// [roster.ErrNotFound] for an unknown user, with [*Conflict] while they hold something and no successor is named, or when
+// they have a successor and nothing is left to hand on, and with [*roster.Invalid] for a successor who can't take over.
 func (o *Operations) Depart(ctx context.Context, tenant, by, user string, req Departure, dryRun bool) (Accepted, error) {
 	switch {
 	case req.Kind != event.ByUserDisabled && req.Kind != event.ByUserDeleted && req.Kind != event.ByResourcesReassigned:
@@ -58,9 +59,9 @@ func (r order) depart(ctx context.Context, tx pgx.Tx, dryRun bool) (Accepted, er
 	}
 	successor := r.Request.OwnerID
 	switch {
-	case successor != nil && who.Successor != "":
+	case successor != nil && who.Successor != "" && left.Roles+left.OpenTasks == 0:
 		return Accepted{}, &Conflict{Roles: left.Roles, OpenTasks: left.OpenTasks, SuccessorID: who.Successor,
-			Remedy: fmt.Sprintf("%q has left, and %q is their successor already; what comes late goes to them by itself", r.Request.UserID, who.Successor)}
+			Remedy: fmt.Sprintf("%q has left and holds nothing any more; %q is their successor", r.Request.UserID, who.Successor)}
 	case successor == nil && who.Successor == "" && left.Roles+left.OpenTasks > 0:
 		return Accepted{}, &Conflict{Roles: left.Roles, OpenTasks: left.OpenTasks,
 			Remedy: fmt.Sprintf("%q still holds roles (%d) and has open tasks (%d); name a successor", r.Request.UserID, left.Roles, left.OpenTasks)}
@@ -79,6 +80,7 @@ func (r order) depart(ctx context.Context, tx pgx.Tx, dryRun bool) (Accepted, er
 				return Accepted{}, err
 			}
 		}
+		preview.LeftBehind = max(0, left.OpenTasks-preview.TaskCount)
 		accepted.Preview = &preview
 		return accepted, nil
 	}
@@ -180,7 +182,7 @@ UPDATE users SET status = $3, left_at = coalesce(left_at, $4), updated_at = cloc
   departure_tasks = CASE WHEN $5::text IS NULL THEN departure_tasks ELSE $7 END
 WHERE tenant_id = $1 AND user_id = $2`
 
-// markLeft marks who leaves, unless they stay. Who had left before left then; only what they leave is handed on now.
+// markLeft marks who leaves, unless they stay. Who had left before left then; only what is left is handed on now.
 func (r order) markLeft(ctx context.Context, tx pgx.Tx, who leaver) error {
 	if r.Kind == event.ByResourcesReassigned && who.LeftAt == nil {
 		return nil

@@ -181,7 +181,7 @@ func TestWhoIsGoneWithoutASuccessorIsGivenOne(t *testing.T) {
 func TestDepartureRefusals(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.estate()
+	w.accounts("ann", "a")
 	w.exec(`UPDATE users SET status = 'disabled', left_at = now(), successor_id = 'dee', departure_id = 'x' WHERE user_id = 'bob'`)
 	before := w.dump()
 	for name, c := range map[string]struct {
@@ -196,8 +196,8 @@ func TestDepartureRefusals(t *testing.T) {
 		"to an unknown user":         {"ann", operation.Departure{Kind: event.ByUserDisabled, SuccessorID: p("nope")}, "successor_id: there is no user"},
 		"to somebody who left":       {"ann", operation.Departure{Kind: event.ByUserDisabled, SuccessorID: p("bob")}, `their successor is "dee"`},
 		"nothing to reassign to":     {"ann", operation.Departure{Kind: event.ByResourcesReassigned}, "successor_id: is required"},
-		"has a successor":            {"bob", operation.Departure{Kind: event.ByUserDeleted, SuccessorID: p("cyd")}, `"dee" is their successor already`},
-		"has a successor, resources": {"bob", operation.Departure{Kind: event.ByResourcesReassigned, SuccessorID: p("cyd")}, `"dee" is their successor already`},
+		"has a successor":            {"bob", operation.Departure{Kind: event.ByUserDeleted, SuccessorID: p("cyd")}, `"dee" is their successor`},
+		"has a successor, resources": {"bob", operation.Departure{Kind: event.ByResourcesReassigned, SuccessorID: p("cyd")}, `"dee" is their successor`},
 	} {
 		for _, dryRun := range []bool{false, true} {
 			if _, err := w.Depart(w.ctx, "acme", "dee", c.user, c.req, dryRun); err == nil || !strings.Contains(err.Error(), c.says) {

@@ -35,7 +35,8 @@ const (
 	results = `
 SELECT o.operation_id, o.tenant_id, o.kind, o.initiated_by, o.accounts, o.unchanged, o.changes, o.applied, o.refused, o.tasks_moved, coalesce(o.problem, ''),
        coalesce(o.request ->> 'role', ''), coalesce(o.request ->> 'account_id', ''), coalesce(a.name, ''),
-       coalesce(o.request ->> 'user_id', ''), coalesce(p.name, ''), coalesce(o.request ->> 'owner_id', ''), coalesce(w.name, '')
+       coalesce(o.request ->> 'user_id', ''), coalesce(p.name, ''), coalesce(o.request ->> 'owner_id', ''), coalesce(w.name, ''),
+       coalesce((SELECT sum(n) FROM open_tasks t WHERE t.tenant_id = o.tenant_id AND t.assignee_id = o.request ->> 'user_id' AND t.n > 0), 0)::bigint
 FROM operations o
 LEFT JOIN accounts a ON a.tenant_id = o.tenant_id AND a.account_id = o.request ->> 'account_id'
 LEFT JOIN users p ON p.tenant_id = o.tenant_id AND p.user_id = o.request ->> 'user_id'
@@ -66,6 +67,8 @@ type result struct {
 	UserName    string `json:"user_name,omitempty"`
 	OwnerID     string `json:"owner_id,omitempty"`
 	OwnerName   string `json:"owner_name,omitempty"`
+	// LeftBehind is how many open tasks whoever an off-boarding is about still has at its end.
+	LeftBehind int64 `json:"left_behind,omitempty"`
 }
 
 // tell leaves a notification for the initiators.
@@ -112,12 +115,14 @@ func (r result) title() string {
 		return "Nothing to change: " + count(r.Accounts, "account") + " already as asked"
 	case r.Kind == kindBulkEdit:
 		return changed + " changed hands, " + tasks + " moved" + r.butRefused()
+	case r.Changes == 0 && r.LeftBehind > 0:
+		return user + " still has " + count(r.LeftBehind, "open task")
 	case r.Changes == 0 && r.Kind == event.ByResourcesReassigned:
 		return user + " had nothing to hand over"
 	case r.Changes == 0:
 		return user + " left nothing behind"
 	}
-	return user + "'s work went to " + owner + ": " + changed + ", " + tasks + " moved" + r.butRefused()
+	return user + "'s work went to " + owner + ": " + changed + ", " + tasks + " moved" + r.butRefused() + r.butLeft()
 }
 
 func (r result) butRefused() string {
@@ -125,6 +130,16 @@ func (r result) butRefused() string {
 		return ""
 	}
 	return "; " + count(r.Refused, "change") + " refused"
+}
+
+func (r result) butLeft() string {
+	switch r.LeftBehind {
+	case 0:
+		return ""
+	case 1:
+		return "; 1 open task stays with them"
+	}
+	return "; " + count(r.LeftBehind, "open task") + " stay with them"
 }
 
 func roleName(role string) string { return strings.ReplaceAll(role, "_", " ") }

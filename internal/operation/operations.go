@@ -49,6 +49,8 @@ type Preview struct {
 	Unchanged int64 `json:"unchanged"` // of these, as asked already
 	Roles     int64 `json:"roles"`     // that change hands
 	TaskCount int64 `json:"task_count"`
+	// LeftBehind is how many open tasks of who leaves stay with them.
+	LeftBehind int64 `json:"left_behind"`
 	// Tasks are the first 100 of those that move, by id; empty unless the request is about a single role.
 	Tasks []TaskMove `json:"tasks"`
 }
@@ -61,7 +63,7 @@ type TaskMove struct {
 	To    string `json:"to"`
 }
 
-// Conflict says that somebody must decide before a user can leave: who takes over, or that somebody already has.
+// Conflict says that somebody must decide before a user can leave: who takes over, or that nothing is left to take.
 type Conflict struct {
 	Roles       int64  `json:"roles"`      // that the person still holds
 	OpenTasks   int64  `json:"open_tasks"` // that they still have

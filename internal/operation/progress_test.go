@@ -111,11 +111,12 @@ func TestWhatTheInitiatorIsTold(t *testing.T) {
 	w.expandAll()
 	op := w.depart("ann", operation.Departure{Kind: event.ByUserDeleted, SuccessorID: p("eve"), Tasks: true})
 	w.expandAll()
-	w.progress(operation.Applied{OperationID: op.ID, Applied: 7, TasksMoved: 3})
+	w.exec(`UPDATE open_tasks SET n = 0 WHERE assignee_id = 'ann' AND account_id <> 'a'`) // as the reassigner does; one is refused
+	w.progress(operation.Applied{OperationID: op.ID, Applied: 6, Refused: 1, TasksMoved: 2})
 	want := []string{
 		"Acme Corp: 14 open tasks moved to Cyd", "Acme Corp: 1 open task moved to Ann", "Acme Corp: Bob is success manager now, no open tasks moved",
 		"Acme Corp: nobody is success manager now", "Acme Corp: the new sales manager was refused",
-		"Cyd had nothing to hand over", "Nothing to change: 2 accounts already as asked", "Ann's work went to Eve: 4 accounts, 3 open tasks moved",
+		"Cyd had nothing to hand over", "Nothing to change: 2 accounts already as asked", "Ann's work went to Eve: 4 accounts, 2 open tasks moved; 1 change refused; 1 open task stays with them",
 	}
 	if diff := cmp.Diff(want, w.titles("dee")); diff != "" {
 		t.Error(diff)

@@ -1,9 +1,11 @@
 package operation_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
@@ -95,6 +97,48 @@ func TestWhatWasShownIsWhatMoves(t *testing.T) {
 			if op := w.get(op.ID); op.State != "done" || op.TasksMoved != shown.Preview.TaskCount || op.Accounts != shown.Preview.Accounts {
 				t.Errorf("%s: departure with tasks %v: shown %+v, %+v", policy, tasks, shown.Preview, op)
 			}
+		}
+	}
+}
+
+// Who was let go without their tasks is let go again with them, to the same successor or another.
+func TestWhatWasLeftBehindIsHandedOnLater(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{event.ByUserDisabled, event.ByUserDeleted, event.ByResourcesReassigned} {
+		w := newWorld(t)
+		w.estate()
+		leave := operation.Departure{Kind: event.ByUserDisabled, SuccessorID: p("cyd")}
+		shown := must[operation.Accepted](t)(w.Depart(w.ctx, "acme", "dee", "ann", leave, true))
+		if got := shown.Preview; got.TaskCount != 0 || got.LeftBehind != 3 {
+			t.Errorf("shown first: %+v", got)
+		}
+		first := w.depart("ann", leave)
+		w.expandAll()
+		w.deliver()
+		leave = operation.Departure{Kind: kind, SuccessorID: p("bob"), Tasks: true}
+		shown = must[operation.Accepted](t)(w.Depart(w.ctx, "acme", "dee", "ann", leave, true))
+		if got := shown.Preview; got.Roles != 0 || got.TaskCount != 3 || got.LeftBehind != 0 {
+			t.Errorf("shown again: %+v", got)
+		}
+		second := w.depart("ann", leave)
+		w.expandAll()
+		w.deliver()
+		if op := w.get(second.ID); op.State != "done" || op.TasksMoved != 3 || op.Refused != 0 {
+			t.Errorf("%+v", op)
+		}
+		if got := one[time.Time](w, `SELECT left_at FROM users WHERE user_id = 'ann'`); !got.Equal(first.AcceptedAt) {
+			t.Errorf("left at %s, then at %s", first.AcceptedAt, got)
+		}
+		if got := one[string](w, `SELECT departure_id FROM users WHERE user_id = 'ann' AND successor_id = 'bob' AND departure_tasks`); got != second.ID {
+			t.Errorf("departure %s", got)
+		}
+		want := []string{"Ann's work went to Cyd: 3 accounts, 0 open tasks moved; 3 open tasks stay with them", "Ann's work went to Bob: 3 accounts, 3 open tasks moved"}
+		if diff := cmp.Diff(want, w.titles("dee")); diff != "" {
+			t.Error(diff)
+		}
+		var conflict *operation.Conflict
+		if _, err := w.Depart(w.ctx, "acme", "dee", "ann", leave, false); !errors.As(err, &conflict) || conflict.OpenTasks != 0 || conflict.SuccessorID != "bob" {
+			t.Errorf("with nothing left: %v", err)
 		}
 	}
 }

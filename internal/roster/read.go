@@ -52,7 +52,7 @@ type TaskDetails struct {
 type UserQuery struct {
 	PageQuery
 	Status string // active, disabled or deleted; "" for any
-	// LeftBehind: those who have left without a successor and still hold roles or open tasks.
+	// LeftBehind: those who have left and still hold roles or open tasks.
 	LeftBehind bool
 }
 
@@ -77,7 +77,7 @@ FROM users u WHERE u.tenant_id = $1`
 	userByID  = userColumns + ` AND u.user_id = $2`
 	usersByID = userColumns + `
   AND u.user_id > $2 AND ($3::text = '' OR u.status = $3)
-  AND (NOT $4::boolean OR (u.left_at IS NOT NULL AND u.successor_id IS NULL AND (
+  AND (NOT $4::boolean OR (u.left_at IS NOT NULL AND (
     EXISTS (SELECT FROM open_tasks o WHERE o.tenant_id = u.tenant_id AND o.assignee_id = u.user_id AND o.n > 0)
     OR EXISTS (SELECT FROM account_roles r WHERE r.tenant_id = u.tenant_id AND r.owner_id = u.user_id))))
 ORDER BY u.user_id LIMIT $5`

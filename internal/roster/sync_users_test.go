@@ -80,6 +80,10 @@ func TestUpstreamsStatusIsADepartureWithoutSuccessor(t *testing.T) {
 	if len(left.Items) != 1 || left.Items[0].ID != "ann" || left.Items[0].SuccessorID != nil {
 		t.Fatalf("left behind: %+v; bob holds nothing", left.Items)
 	}
+	w.exec(`UPDATE users SET successor_id = 'cyd', departure_id = 'x' WHERE user_id = 'ann'`)
+	if left, err = w.Users(w.ctx, tenant, roster.UserQuery{LeftBehind: true}); err != nil || len(left.Items) != 1 {
+		t.Fatalf("left behind, with a successor: %+v, %v", left.Items, err)
+	}
 	before := w.get(`SELECT left_at FROM users WHERE user_id = 'ann'`)
 	w.users(`{"id": "ann", "status": "deleted"}`)
 	w.wants(before, `SELECT left_at FROM users WHERE user_id = 'ann'`)

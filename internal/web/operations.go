@@ -44,11 +44,12 @@ type AcceptedOperation struct {
 
 // Preview is what a request does to accounts and tasks as they are now.
 type Preview struct {
-	Accounts  int64      `json:"accounts" doc:"Accounts it is about."`
-	Unchanged int64      `json:"unchanged" doc:"Of these, as asked already."`
-	Roles     int64      `json:"roles" doc:"Roles that change hands."`
-	TaskCount int64      `json:"task_count" doc:"Tasks that go to somebody else."`
-	Tasks     []TaskMove `json:"tasks" nullable:"false" doc:"The first 100 of them, by id, where it is about one role of one account."`
+	Accounts   int64      `json:"accounts" doc:"Accounts it is about."`
+	Unchanged  int64      `json:"unchanged" doc:"Of these, as asked already."`
+	Roles      int64      `json:"roles" doc:"Roles that change hands."`
+	TaskCount  int64      `json:"task_count" doc:"Tasks that go to somebody else."`
+	LeftBehind int64      `json:"left_behind" doc:"Open tasks that stay with the person whom an off-boarding is about."`
+	Tasks      []TaskMove `json:"tasks" nullable:"false" doc:"The first 100 of them, by id, where it is about one role of one account."`
 }
 
 // TaskMove is a task that goes to somebody else.
@@ -76,7 +77,7 @@ func accept(a operation.Accepted, err error) (*acceptance, error) {
 		out.Location = "/v1/operations/" + url.PathEscape(a.OperationID)
 	}
 	if p := a.Preview; p != nil {
-		out.Body.Preview = &Preview{Accounts: p.Accounts, Unchanged: p.Unchanged, Roles: p.Roles, TaskCount: p.TaskCount, Tasks: make([]TaskMove, len(p.Tasks))}
+		out.Body.Preview = &Preview{Accounts: p.Accounts, Unchanged: p.Unchanged, Roles: p.Roles, TaskCount: p.TaskCount, LeftBehind: p.LeftBehind, Tasks: make([]TaskMove, len(p.Tasks))}
 		for i, t := range p.Tasks {
 			out.Body.Preview.Tasks[i] = TaskMove(t)
 		}
@@ -175,7 +176,8 @@ func (s *server) depart(verb, kind, summary, about string) {
 	register(s, route{
 		method: http.MethodPost, path: "/v1/users/{id}/" + verb, right: roster.RightAssign, id: verb + "-user", tag: "Handing over",
 		summary: summary,
-		about:   about + " What they hold goes to the successor. 409 with the counts (`holds`) while they hold roles or open tasks and no successor is named.",
+		about: about + " What they hold goes to the successor. 409 with the counts (`holds`) while they hold roles or open tasks and no successor is named. " +
+			"Without `tasks`, open tasks may stay with them (`left_behind`); repeat it with `tasks` to hand those on too, also when they have left.",
 		status:  http.StatusAccepted,
 		answers: answers[AcceptedOperation](s, http.StatusOK, "Nothing to do, or a dry run", "application/json"),
 	}, func(ctx context.Context, in *input) (*acceptance, error) {

@@ -38,7 +38,7 @@ func (s *server) users() {
 	})
 	type input struct {
 		Status     string `query:"status" enum:"active,disabled,deleted" doc:"Only those of this status."`
-		LeftBehind bool   `query:"left_behind" doc:"Only those who have left without a successor and still hold roles or open tasks."`
+		LeftBehind bool   `query:"left_behind" doc:"Only those who have left and still hold roles or open tasks: disable them again, with a successor, to hand that on."`
 		Paging
 	}
 	register(s, route{
