@@ -198,8 +198,8 @@ func publishChanges(t *testing.T, dir string) {
 	}
 	var status struct {
 		DeadLetters []struct {
-			Reason string
-			Count  int
+			Reason, Newest string
+			Count          int
 		} `json:"dead_letters"`
 		Attention []string
 	}
@@ -207,7 +207,7 @@ func publishChanges(t *testing.T, dir string) {
 		code, out, said := call(t, dir, "", "status", "--json")
 		return json.Unmarshal([]byte(out), &status) == nil && code == 1 && len(status.DeadLetters) == 1, out + said
 	})
-	if d := status.DeadLetters[0]; d.Reason != "owner_unknown" || d.Count != 1 || len(status.Attention) != 1 {
+	if d := status.DeadLetters[0]; d.Reason != "owner_unknown" || d.Count != 1 || !strings.Contains(d.Newest, "user is synced") || len(status.Attention) != 1 {
 		t.Errorf("got %+v", status)
 	}
 }

@@ -43,6 +43,14 @@ func (s Standing) Print(w io.Writer) {
 		}
 		_ = table.Flush()
 	}
+	if len(s.Notices.Undecided) > 0 {
+		table = tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(table, "\nAMBIGUOUS MAIL\tTENANT\tRECIPIENT\tACCOUNT\tOPENED\tSUBJECT")
+		for _, n := range s.Notices.Undecided {
+			fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\n", n.ID, n.TenantID, n.RecipientID, n.AccountID, s.since(n.OpenedAt), n.Subject)
+		}
+		_ = table.Flush()
+	}
 	if len(s.Operations) > 0 {
 		table = tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(table, "\nOPERATION\tTENANT\tKIND\tSTATE\tAPPLIED\tREFUSED\tTASKS MOVED\tSINCE")

@@ -51,6 +51,17 @@ type Notices struct {
 	Due       int        `json:"due"`
 	Ambiguous int        `json:"ambiguous"`
 	OldestDue *time.Time `json:"oldest_due"`
+	Undecided []Notice   `json:"undecided"` // the ambiguous ones, the oldest 100
+}
+
+// Notice is a mail of which nobody can tell whether it arrived.
+type Notice struct {
+	ID          int64     `json:"notice_id"`
+	TenantID    string    `json:"tenant_id"`
+	RecipientID string    `json:"recipient_id"`
+	AccountID   string    `json:"account_id"` // empty: a summary of several
+	Subject     string    `json:"subject"`
+	OpenedAt    time.Time `json:"opened_at"`
 }
 
 // DeadLetters are those of one reason.
@@ -60,6 +71,7 @@ type DeadLetters struct {
 	Reason   string    `json:"reason"`
 	Count    int64     `json:"count"`
 	OldestAt time.Time `json:"oldest_at"`
+	Newest   string    `json:"newest"` // what is wrong with the newest of them, and what to do
 }
 
 // Operation is one that is under way.
@@ -77,8 +89,14 @@ type Operation struct {
 
 const (
 	deadLetters = `
-SELECT tenant_id, consumer, reason, count(*), min(created_at) FROM dead_letters
-WHERE state = 'dead' GROUP BY tenant_id, consumer, reason ORDER BY tenant_id, consumer, reason`
+SELECT g.tenant_id, g.consumer, g.reason, g.n, g.oldest, d.detail
+FROM (
+  SELECT tenant_id, consumer, reason, count(*) AS n, min(created_at) AS oldest, max(key) AS newest FROM dead_letters
+  WHERE state = 'dead' GROUP BY tenant_id, consumer, reason) g
+JOIN dead_letters d ON d.key = g.newest ORDER BY 1, 2, 3`
+	undecided = `
+SELECT notice_id, tenant_id, recipient_id, account_id, coalesce(subject, ''), opened_at FROM notices
+WHERE state = 'ambiguous' ORDER BY notice_id LIMIT 100`
 	operations = `
 SELECT operation_id, tenant_id, kind, state, accepted_at, changes, applied, refused, tasks_moved FROM operations
 WHERE state IN ('expanding', 'applying') ORDER BY accepted_at LIMIT 100`
@@ -102,6 +120,9 @@ func Read(ctx context.Context, pool *pgxpool.Pool, broker func(context.Context) 
 	s.Notices = Notices{Open: counts.Open, Due: counts.Due, Ambiguous: counts.Ambiguous}
 	if !counts.OldestDue.IsZero() {
 		s.Notices.OldestDue = &counts.OldestDue
+	}
+	if s.Notices.Undecided, err = list[Notice](ctx, pool, undecided); err != nil {
+		return s, fmt.Errorf("notices: %w", err)
 	}
 	if s.DeadLetters, err = list[DeadLetters](ctx, pool, deadLetters); err != nil {
 		return s, fmt.Errorf("dead letters: %w", err)
@@ -133,14 +154,14 @@ func (s Standing) judge() []string {
 	out := []string{}
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	for _, d := range s.DeadLetters {
-		hint := "handover dead-letters shows them"
-		if d.Reason == event.ReasonOwnerUnknown {
-			hint = "they are tried again by themselves when the user is synced"
+		newest := ""
+		if d.Count > 1 {
+			newest = "the newest: "
 		}
-		say("%d dead letters of %s in tenant %s: %s (%s)", d.Count, d.Consumer, d.TenantID, d.Reason, hint)
+		say("%s of %s in tenant %s: %s (%s%s)", count(d.Count, "dead letter"), d.Consumer, d.TenantID, d.Reason, newest, d.Newest)
 	}
-	if s.Notices.Ambiguous > 0 {
-		say("%d mails may or may not have arrived, and wait for a decision: handover notices lists them", s.Notices.Ambiguous)
+	if n := s.Notices.Ambiguous; n > 0 {
+		say("%s may or may not have arrived, and none is sent twice by itself: ask the recipients", count(int64(n), "mail"))
 	}
 	if at := s.Notices.OldestDue; at != nil && s.At.Sub(*at) > time.Minute {
 		say("a mail is overdue by %s: is a notifier running, and does the mail server take mails?", s.age(*at))
@@ -167,6 +188,13 @@ func (s Standing) judge() []string {
 		}
 	}
 	return out
+}
+
+func count(n int64, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
 
 func (s Standing) consumer(name string) (bus.ConsumerStatus, bool) {

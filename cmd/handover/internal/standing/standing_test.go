@@ -29,14 +29,19 @@ func TestJudge(t *testing.T) {
 	}{
 		"all is well":      {func(*Standing) {}, ""},
 		"work in progress": {func(s *Standing) { s.Outbox = Outbox{5, ago(2 * time.Second)}; s.Notices.OldestDue = ago(time.Second) }, ""},
-		"dead letters":     {func(s *Standing) { s.DeadLetters = []DeadLetters{{"demo", "reassigner", "invalid", 3, now}} }, "3 dead letters of reassigner in tenant demo: invalid"},
-		"ambiguous":        {func(s *Standing) { s.Notices.Ambiguous = 1 }, "1 mails may or may not have arrived"},
-		"overdue window":   {func(s *Standing) { s.Notices.OldestDue = ago(2 * time.Minute) }, "a mail is overdue by 2m0s"},
-		"unpublished":      {func(s *Standing) { s.Outbox = Outbox{1, ago(time.Minute)} }, "what was committed 1m0s ago is not published"},
-		"behind":           {func(s *Standing) { s.Streams[0].Consumers[0].OldestPending = *ago(time.Minute) }, "reassigner is behind by 1m0s"},
-		"bulk may queue":   {func(s *Standing) { s.Streams[0].Consumers[1].OldestPending = *ago(time.Minute) }, ""},
-		"never run":        {func(s *Standing) { s.Streams[1].Consumers = nil }, "there is no consumer notifier"},
-		"nearly full":      {func(s *Standing) { s.Streams[0].Bytes = 90 }, "the stream ROLE_CHANGES is 90% full"},
+		"dead letters": {func(s *Standing) {
+			s.DeadLetters = []DeadLetters{{"demo", "reassigner", "invalid", 3, now, "role: is no role"}}
+		}, "3 dead letters of reassigner in tenant demo: invalid (the newest: role: is no role)"},
+		"one dead letter": {func(s *Standing) {
+			s.DeadLetters = []DeadLetters{{"demo", "reassigner", "invalid", 1, now, "role: is no role"}}
+		}, "1 dead letter of reassigner in tenant demo: invalid (role: is no role)"},
+		"ambiguous":      {func(s *Standing) { s.Notices.Ambiguous = 1 }, "1 mail may or may not have arrived"},
+		"overdue window": {func(s *Standing) { s.Notices.OldestDue = ago(2 * time.Minute) }, "a mail is overdue by 2m0s"},
+		"unpublished":    {func(s *Standing) { s.Outbox = Outbox{1, ago(time.Minute)} }, "what was committed 1m0s ago is not published"},
+		"behind":         {func(s *Standing) { s.Streams[0].Consumers[0].OldestPending = *ago(time.Minute) }, "reassigner is behind by 1m0s"},
+		"bulk may queue": {func(s *Standing) { s.Streams[0].Consumers[1].OldestPending = *ago(time.Minute) }, ""},
+		"never run":      {func(s *Standing) { s.Streams[1].Consumers = nil }, "there is no consumer notifier"},
+		"nearly full":    {func(s *Standing) { s.Streams[0].Bytes = 90 }, "the stream ROLE_CHANGES is 90% full"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -57,7 +62,7 @@ func TestPrint(t *testing.T) {
 		{Stream: "ROLE_CHANGES", Messages: 12, Bytes: 4096, Consumers: []bus.ConsumerStatus{
 			{Consumer: "reassigner", Pending: 2, AckPending: 1, OldestPending: now.Add(-3 * time.Second)}, {Consumer: "reassigner-bulk"}}},
 		{Stream: "DEAD_LETTERS"},
-	}, Notices: Notices{Open: 1}, Attention: []string{"look here"}}
+	}, Notices: Notices{Open: 1, Ambiguous: 1, Undecided: []Notice{{7, "demo", "ann", "a-1", "2 tasks moved to you", now.Add(-time.Hour)}}}, Attention: []string{"look here"}}
 	var got strings.Builder
 	s.Print(&got)
 	want := `STREAM        MESSAGES  SIZE   CONSUMER         WAITING  AT WORK  OLDEST
@@ -66,7 +71,10 @@ ROLE_CHANGES  12        4 KiB  reassigner       2        1        3s
 DEAD_LETTERS  0         0 B    -                                  
 
 Outbox: 0 unpublished, oldest -
-Mail windows: 1 open, 0 due, oldest -, 0 ambiguous
+Mail windows: 1 open, 0 due, oldest -, 1 ambiguous
+
+AMBIGUOUS MAIL  TENANT  RECIPIENT  ACCOUNT  OPENED  SUBJECT
+7               demo    ann        a-1      1h0m0s  2 tasks moved to you
 
 Needs attention:
   - look here
@@ -86,7 +94,7 @@ func TestCollector(t *testing.T) {
 			return Standing{}, errors.New("away")
 		}
 		return Standing{
-			At: now, Outbox: Outbox{5, &before}, DeadLetters: []DeadLetters{{"demo", "notifier", "invalid", 2, before}},
+			At: now, Outbox: Outbox{5, &before}, DeadLetters: []DeadLetters{{"demo", "notifier", "invalid", 2, before, ""}},
 			Streams: bus.StreamsStatus{{Stream: "ROLE_CHANGES", Consumers: []bus.ConsumerStatus{{Consumer: "reassigner", Pending: 2, AckPending: 1}}}},
 		}, nil
 	})
