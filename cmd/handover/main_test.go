@@ -221,13 +221,26 @@ func TestTokens(t *testing.T) {
 		code := Main(t.Context(), append([]string{"token", "--tenant", "acme", "--json"}, args...), environ, nil, &out, &errs)
 		return code, out.String(), errs.String()
 	}
-	if code, _, said := call("create", "--user", "root", "--right", "admin"); code != 1 || !strings.Contains(said, `the tenant "acme"`) {
+	if code, _, said := call("create", "--user", "root", "--right", "admin"); code != 1 || !strings.Contains(said, `there is no tenant "acme"; make it with --new-tenant`) {
 		t.Errorf("without the tenant: exit %d, %s", code, said)
 	}
 	code, out, said := call("create", "--user", "root", "--right", "admin", "--new-tenant")
 	var token struct{ ID, Token string }
 	if err := json.Unmarshal([]byte(out), &token); err != nil || code != 0 || token.Token == "" {
 		t.Fatalf("exit %d, %v\n%s%s", code, err, out, said)
+	}
+	if !strings.Contains(said, `Warning: tenant "acme" knows no user "root"`) {
+		t.Errorf("a user nobody knows: %s", said)
+	}
+	if _, err := pool.Exec(t.Context(), `INSERT INTO users (tenant_id, user_id, name, status, left_at)
+		VALUES ('acme', 'ann', 'Ann', 'active', NULL), ('acme', 'bob', 'Bob', 'disabled', '2026-01-02')`); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, said := call("create", "--user", "bob", "--right", "read"); code != 1 || !strings.Contains(said, `"bob" left on 2026-01-02`) {
+		t.Errorf("somebody who left: exit %d, %s", code, said)
+	}
+	if code, _, said := call("create", "--user", "ann", "--right", "read"); code != 0 || said != "" {
+		t.Errorf("somebody known: exit %d, %s", code, said)
 	}
 	if code, _, said := call("revoke", token.ID); code != 0 {
 		t.Errorf("revoke: exit %d, %s", code, said)

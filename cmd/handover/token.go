@@ -71,9 +71,23 @@ func (a *app) tokenCreate() *cobra.Command {
 						return err
 					}
 				}
+				who, err := r.User(cmd.Context(), t.Tenant, user)
+				unknown := errors.Is(err, roster.ErrNotFound)
+				switch {
+				case err != nil && !unknown:
+					return err
+				case who.LeftAt != nil:
+					return fmt.Errorf("user %q left on %s, so the token would not work; name somebody who is here", user, who.LeftAt.UTC().Format(time.DateOnly))
+				}
 				token, plaintext, err := r.CreateToken(cmd.Context(), t.Tenant, user, name, rights)
+				if errors.Is(err, roster.ErrNotFound) {
+					return fmt.Errorf("there is no tenant %q; make it with --new-tenant", t.Tenant)
+				}
 				if err != nil {
 					return err
+				}
+				if unknown {
+					fmt.Fprintf(a.stderr, "Warning: tenant %q knows no user %q yet; a misspelling, or somebody to be synced?\n", t.Tenant, user)
 				}
 				return a.print(struct {
 					roster.Token
