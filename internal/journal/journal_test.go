@@ -206,18 +206,12 @@ func TestPublishedRowsAreKeptLongerThanTheStreamKeepsThem(t *testing.T) {
 		t.Fatal(err)
 	}
 	appendTo(t, pool, entry("old but owed"))
-	if _, err := pool.Exec(t.Context(), `UPDATE outbox SET created_at = now() - interval '40 days',
-		published_at = CASE WHEN published_at IS NOT NULL THEN now() - CASE message_id WHEN 'old' THEN interval '32 days' ELSE interval '30 days' END END`); err != nil {
-		t.Fatal(err)
-	}
+	testkit.Exec(t, pool, `UPDATE outbox SET created_at = now() - interval '40 days',
+		published_at = CASE WHEN published_at IS NOT NULL THEN now() - CASE message_id WHEN 'old' THEN interval '32 days' ELSE interval '30 days' END END`)
 	if err := relay.Prune(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	rows, _ := pool.Query(t.Context(), `SELECT message_id FROM outbox ORDER BY key`)
-	left, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		t.Fatal(err)
-	}
+	left := testkit.All[string](t, pool, `SELECT message_id FROM outbox ORDER BY key`)
 	if diff := cmp.Diff([]string{"young", "old but owed"}, left); diff != "" {
 		t.Error(diff)
 	}

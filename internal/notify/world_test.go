@@ -66,9 +66,7 @@ func (w *world) restart() *Notifier {
 
 func (w *world) exec(sql string, args ...any) {
 	w.t.Helper()
-	if _, err := w.pool.Exec(context.Background(), sql, args...); err != nil {
-		w.t.Fatalf("%s: %v", sql, err)
-	}
+	testkit.Exec(w.t, w.pool, sql, args...)
 }
 
 // move changes the assignee of tasks, creating them if need be, and returns what is announced of it.
@@ -152,20 +150,12 @@ func (w *world) expect(want string) {
 // attempts are the outcomes of all attempts, in order; "" is one that nobody knows the end of.
 func (w *world) attempts() string {
 	w.t.Helper()
-	var out []string
-	err := w.pool.QueryRow(context.Background(), `SELECT coalesce(array_agg(coalesce(outcome, '?') ORDER BY started_at), '{}') FROM notice_attempts`).Scan(&out)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return strings.Join(out, " ")
+	return strings.Join(testkit.All[string](w.t, w.pool, `SELECT coalesce(outcome, '?') FROM notice_attempts ORDER BY started_at`), " ")
 }
 
-func (w *world) number(sql string, args ...any) (n int) {
+func (w *world) number(sql string, args ...any) int {
 	w.t.Helper()
-	if err := w.pool.QueryRow(context.Background(), sql, args...).Scan(&n); err != nil {
-		w.t.Fatal(err)
-	}
-	return n
+	return testkit.One[int](w.t, w.pool, sql, args...)
 }
 
 // text is the text part of the i-th accepted mail.

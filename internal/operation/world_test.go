@@ -55,31 +55,17 @@ func (w *world) another() *operation.Operations {
 
 func (w *world) exec(sql string, args ...any) {
 	w.Helper()
-	if _, err := w.pool.Exec(context.WithoutCancel(w.ctx), sql, args...); err != nil {
-		w.Fatalf("%s: %v", sql, err)
-	}
+	testkit.Exec(w, w.pool, sql, args...)
 }
 
 func one[V any](w *world, sql string, args ...any) V {
 	w.Helper()
-	all := all[V](w, sql, args...)
-	if len(all) != 1 {
-		w.Fatalf("%s: %d rows", sql, len(all))
-	}
-	return all[0]
+	return testkit.One[V](w, w.pool, sql, args...)
 }
 
 func all[V any](w *world, sql string, args ...any) []V {
 	w.Helper()
-	rows, err := w.pool.Query(w.ctx, sql, args...)
-	if err != nil {
-		w.Fatal(err)
-	}
-	v, err := pgx.CollectRows(rows, pgx.RowTo[V])
-	if err != nil {
-		w.Fatalf("%s: %v", sql, err)
-	}
-	return v
+	return testkit.All[V](w, w.pool, sql, args...)
 }
 
 func (w *world) policy(p string) {

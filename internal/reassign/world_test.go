@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 
@@ -40,35 +39,17 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) exec(sql string, args ...any) {
 	w.Helper()
-	if _, err := w.pool.Exec(w.ctx, sql, args...); err != nil {
-		w.Fatal(err)
-	}
+	testkit.Exec(w, w.pool, sql, args...)
 }
 
 func one[V any](w *world, sql string, args ...any) V {
 	w.Helper()
-	rows, err := w.pool.Query(w.ctx, sql, args...)
-	if err != nil {
-		w.Fatal(err)
-	}
-	v, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[V])
-	if err != nil {
-		w.Fatalf("%s: %v", sql, err)
-	}
-	return v
+	return testkit.One[V](w, w.pool, sql, args...)
 }
 
 func all[V any](w *world, sql string, args ...any) []V {
 	w.Helper()
-	rows, err := w.pool.Query(w.ctx, sql, args...)
-	if err != nil {
-		w.Fatal(err)
-	}
-	v, err := pgx.CollectRows(rows, pgx.RowTo[V])
-	if err != nil {
-		w.Fatalf("%s: %v", sql, err)
-	}
-	return v
+	return testkit.All[V](w, w.pool, sql, args...)
 }
 
 func (w *world) policy(p string) {

@@ -68,16 +68,13 @@ func (w *world) must(err error) {
 
 func (w *world) exec(sql string, args ...any) {
 	w.Helper()
-	_, err := w.pool.Exec(w.ctx, sql, args...)
-	w.must(err)
+	testkit.Exec(w, w.pool, sql, args...)
 }
 
 // get is the one value of a query, as text; NULL is "null".
 func (w *world) get(sql string, args ...any) string {
 	w.Helper()
-	var s string
-	w.must(w.pool.QueryRow(w.ctx, `SELECT coalesce((`+sql+`)::text, 'null')`, args...).Scan(&s))
-	return s
+	return testkit.One[string](w, w.pool, `SELECT coalesce((`+sql+`)::text, 'null')`, args...)
 }
 
 // wants checks one value of a query.

@@ -3,6 +3,7 @@
 //   - [Postgres], [NewDatabase]: a database of its own, with the schema, cloned from a template in some ten milliseconds.
 //   - [NATS], [NATSServer]: a broker of its own, in this process.
 //   - [SMTP]: a mail server that can be told to fail in every way that matters.
+//   - [Exec], [One], [All]: statements and queries that fail the test.
 //   - [Eventually], [Golden], [Logger].
 //
 // Invariant: tests share nothing they can see, so all of them can run in parallel, in any number of processes. Nothing is

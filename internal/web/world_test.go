@@ -115,19 +115,13 @@ func (w *world) token(tenant, user string, rights ...string) string {
 
 func (w *world) exec(sql string, args ...any) {
 	w.t.Helper()
-	if _, err := w.pool.Exec(w.t.Context(), sql, args...); err != nil {
-		w.t.Fatalf("%s: %v", sql, err)
-	}
+	testkit.Exec(w.t, w.pool, sql, args...)
 }
 
 // count is the number a query returns.
 func (w *world) count(sql string, args ...any) int {
 	w.t.Helper()
-	var n int
-	if err := w.pool.QueryRow(w.t.Context(), sql, args...).Scan(&n); err != nil {
-		w.t.Fatalf("%s: %v", sql, err)
-	}
-	return n
+	return testkit.One[int](w.t, w.pool, sql, args...)
 }
 
 // answer is what came back.

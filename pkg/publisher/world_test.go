@@ -127,12 +127,9 @@ func expectEachOnce(t testing.TB, js jetstream.JetStream, n int) {
 	}
 }
 
-func waiting(t testing.TB, pool *pgxpool.Pool) (n int) {
+func waiting(t testing.TB, pool *pgxpool.Pool) int {
 	t.Helper()
-	if err := pool.QueryRow(context.Background(), `SELECT count(*) FROM handover_outbox`).Scan(&n); err != nil {
-		t.Fatal(err)
-	}
-	return n
+	return testkit.One[int](t, pool, `SELECT count(*) FROM handover_outbox`)
 }
 
 // enqueue commits the changes.

@@ -93,11 +93,7 @@ func newWorld(t *testing.T) *world {
 }
 
 func (w *world) clock() time.Time {
-	var now time.Time
-	if err := w.pool.QueryRow(w.ctx, `SELECT clock_timestamp()`).Scan(&now); err != nil {
-		w.Fatal(err)
-	}
-	return now
+	return testkit.One[time.Time](w, w.pool, `SELECT clock_timestamp()`)
 }
 
 func (w *world) publish(m event.Message) {
@@ -113,7 +109,7 @@ func (w *world) rest() {
 		if _, err := w.relay.Sweep(w.ctx, 0); err != nil {
 			return false, err.Error()
 		}
-		if left := scan[string](w, underWay); left != "" {
+		if left := testkit.One[string](w, w.pool, underWay); left != "" {
 			return false, left
 		}
 		status, err := w.bus.Status(w.ctx)
@@ -128,7 +124,7 @@ func (w *world) rest() {
 			}
 		}
 		// Once more: what a consumer has just done may have put something into the outbox.
-		return scan[string](w, underWay) == "", "just done"
+		return testkit.One[string](w, w.pool, underWay) == "", "just done"
 	})
 }
 
@@ -149,7 +145,7 @@ func (w *world) report() {
 		"mails sent":                  `SELECT count(*) FROM notices WHERE state = 'sent'`,
 		"owners who had left by then": `SELECT count(*) FROM dead_letters`,
 	} {
-		n := scan[int](w, sql)
+		n := testkit.One[int](w, w.pool, sql)
 		w.Logf("%5d %s", n, what)
 		if n == 0 {
 			w.Errorf("no %s", what)
@@ -161,14 +157,6 @@ func (w *world) report() {
 	if len(w.faults.broken) < 9 {
 		w.Errorf("only these faults struck: %v", w.faults.broken)
 	}
-}
-
-func scan[V any](w *world, sql string, args ...any) V {
-	var v V
-	if err := w.pool.QueryRow(w.ctx, sql, args...).Scan(&v); err != nil {
-		w.Fatalf("%s: %v", sql, err)
-	}
-	return v
 }
 
 func (h *history) all(sql string, args ...any) []string {
