@@ -107,6 +107,9 @@ func (h History) Assignee(t Task) (string, []Change) {
 	return assignee, moved
 }
 
+// Changes are the changes in order, each with whom it takes tasks from; not to be changed.
+func (h History) Changes() []Change { return h.changes }
+
 // Last is the latest change, or false when there is none.
 func (h History) Last() (Change, bool) {
 	if len(h.changes) == 0 {

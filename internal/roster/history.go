@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -17,7 +18,8 @@ type RoleChanged struct {
 	Source      string          `json:"source"`
 	ID          string          `json:"id"`
 	Role        *string         `json:"role"`    // nil: only a person's tasks moved
-	FromID      *string         `json:"from_id"` // as it was told; nil: the last person who held the role
+	FromID      *string         `json:"from_id"` // nil: nobody had held the role
+	Implied     bool            `json:"implied"` // FromID wasn't told: it is the last person who held the role before
 	ToID        *string         `json:"to_id"`
 	OccurredAt  time.Time       `json:"occurred_at"`
 	Policy      handover.Policy `json:"policy"`
@@ -114,13 +116,24 @@ func (r *Roster) TaskHistory(ctx context.Context, tenant, task string, q PageQue
 		return Page[TaskMoved]{}, err
 	}
 	rows, err := r.pool.Query(ctx, taskHistory, tenant, task, before, limit+1)
-	return pageBy(rows, err, limit, "task history", func(row pgx.CollectableRow) (TaskMoved, error) {
+	found, err := pageBy(rows, err, limit, "task history", func(row pgx.CollectableRow) (TaskMoved, error) {
 		var m TaskMoved
 		var c changed
 		err := row.Scan(append([]any{&m.At, &m.Revision, &m.AccountID, &m.FromID, &m.ToID, &m.Reason, &m.By, &m.Correction}, c.columns()...)...)
 		m.RoleChange = c.tell()
 		return m, err
 	}, func(m TaskMoved) []string { return []string{cursorNumber(m.Revision)} })
+	if err != nil {
+		return found, err
+	}
+	implied := map[Account][]*RoleChanged{}
+	for _, m := range found.Items {
+		if m.RoleChange != nil {
+			a := Account{tenant, m.AccountID}
+			implied[a] = append(implied[a], m.RoleChange)
+		}
+	}
+	return found, r.resolve(ctx, implied)
 }
 
 const (
@@ -157,9 +170,49 @@ func (r *Roster) AccountHistory(ctx context.Context, tenant, account string, q P
 		return Page[AccountEvent]{}, err
 	}
 	rows, err := r.pool.Query(ctx, accountHistory, tenant, account, at, kind, key, limit+1)
-	return pageBy(rows, err, limit, "account history", scanAccountEvent, func(e AccountEvent) []string {
+	found, err := pageBy(rows, err, limit, "account history", scanAccountEvent, func(e AccountEvent) []string {
 		return []string{cursorTime(e.At), cursorNumber(int64(e.order)), cursorNumber(e.key)}
 	})
+	if err != nil {
+		return found, err
+	}
+	implied := map[Account][]*RoleChanged{}
+	for _, e := range found.Items {
+		if e.RoleChange != nil {
+			a := Account{tenant, account}
+			implied[a] = append(implied[a], e.RoleChange)
+		}
+	}
+	return found, r.resolve(ctx, implied)
+}
+
+// resolve fills in who had the role where a change doesn't tell: as the fold finds it by what is known now, since a late
+// change may still say otherwise.
+func (r *Roster) resolve(ctx context.Context, told map[Account][]*RoleChanged) error {
+	for a, changes := range told {
+		changes = slices.DeleteFunc(changes, func(c *RoleChanged) bool { return c.FromID != nil || c.Role == nil })
+		if len(changes) == 0 {
+			continue
+		}
+		f := fold{tenants: []string{a.TenantID}, ids: []string{a.AccountID}, known: map[Account]*knownAccount{}}
+		err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+			f.tx = tx
+			return errors.Join(f.readChanges(ctx), f.readFirstOwners(ctx))
+		})
+		if err != nil {
+			return fmt.Errorf("who had the roles of account %s: %w", a.AccountID, err)
+		}
+		from := map[[2]string]string{}
+		for _, c := range f.account(a).Fold().Changes() {
+			from[[2]string{c.Source, c.ID}] = c.From
+		}
+		for _, c := range changes {
+			if who := from[[2]string{c.Source, c.ID}]; who != handover.Nobody {
+				c.FromID, c.Implied = &who, true
+			}
+		}
+	}
+	return nil
 }
 
 func scanAccountEvent(row pgx.CollectableRow) (AccountEvent, error) {

@@ -202,18 +202,18 @@ func TestHistories(t *testing.T) {
 	if diff := cmp.Diff([]string{"1 a: ann to bob, api by root", "2 b: bob to cyd, synced by root", "3 b: cyd to dee, assigned by root"}, told); diff != "" {
 		t.Error(diff)
 	}
-	if c := moves[2].RoleChange; c == nil || c.FromID != nil || *c.ToID != "bob" || !c.OccurredAt.Equal(times.at(5)) || c.Policy != handover.MoveAllTasks || moves[0].RoleChange != nil {
+	if c := moves[2].RoleChange; c == nil || c.FromID == nil || *c.FromID != "ann" || !c.Implied || *c.ToID != "bob" || !c.OccurredAt.Equal(times.at(5)) || c.Policy != handover.MoveAllTasks || moves[0].RoleChange != nil {
 		t.Errorf("the change behind the first move: %+v", c)
 	}
 	events := through(w, func(e roster.AccountEvent) string {
 		if e.Move != nil {
 			return fmt.Sprint(e.Kind, " ", *e.Move.ToID, " ", len(e.Move.TaskIDs))
 		}
-		return e.Kind + " " + *e.RoleChange.ToID
+		return fmt.Sprintf("%s %s to %s, implied %v", e.Kind, *e.RoleChange.FromID, *e.RoleChange.ToID, e.RoleChange.Implied)
 	}, func(q roster.PageQuery) (roster.Page[roster.AccountEvent], error) {
 		return w.AccountHistory(w.ctx, tenant, "a", q)
 	})
-	if diff := cmp.Diff([]string{"move bob 2", "role_change bob"}, events); diff != "" {
+	if diff := cmp.Diff([]string{"move bob 2", "role_change ann to bob, implied true"}, events); diff != "" {
 		t.Error(diff)
 	}
 	_, err = w.AccountHistory(w.ctx, tenant, "a", roster.PageQuery{Cursor: "YWNjb3VudCBoaXN0b3J5AHgAeQB6"})
