@@ -65,13 +65,13 @@ func (s *server) events() {
 }
 
 func (s *server) takeEvents(ctx context.Context) (int, error) {
-	received, batch, err := eventsOf(requestOf(ctx).header, bodyOf(ctx))
+	received, mode, err := eventsOf(requestOf(ctx).header, bodyOf(ctx))
 	if err != nil {
 		return 0, err
 	}
 	who := callerOf(ctx)
 	subject := event.SubjectRoleChanged(who.TenantID)
-	if len(received) > bulkFrom {
+	if len(received) >= bulkFrom {
 		subject = event.SubjectRoleBulk(who.TenantID)
 	}
 	mayOverride := sync.OnceValue(func() error { return s.mayOverride(ctx, who.TenantID) })
@@ -86,7 +86,7 @@ func (s *server) takeEvents(ctx context.Context) (int, error) {
 		var invalid *event.Invalid
 		switch {
 		case errors.As(err, &invalid):
-			refused.add(i, batch, invalid)
+			refused.add(i, mode, invalid)
 			continue
 		case err != nil:
 			return 0, err
@@ -120,26 +120,35 @@ func (s *server) mayOverride(ctx context.Context, tenant string) error {
 	return err
 }
 
-// eventsOf are the events of a request, and whether they came as a batch. Of the headers they have only what is theirs.
-func eventsOf(h http.Header, body []byte) ([]event.Message, bool, error) {
+// eventMode is how events came: it decides where their fields stand.
+type eventMode int
+
+const (
+	structuredEvent eventMode = iota
+	binaryEvent
+	eventBatch
+)
+
+// eventsOf are the events of a request, and how they came. Of the headers they have only what is theirs.
+func eventsOf(h http.Header, body []byte) ([]event.Message, eventMode, error) {
 	media, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
 	structured := map[string][]string{"Content-Type": {mediaEvent}}
 	switch {
 	case media == mediaEvents:
 		var raw []json.RawMessage
 		if err := json.Unmarshal(body, &raw); err != nil {
-			return nil, true, newProblem(http.StatusBadRequest, "The body is not a JSON array of CloudEvents: "+err.Error()+".")
+			return nil, eventBatch, newProblem(http.StatusBadRequest, "The body is not a JSON array of CloudEvents: "+err.Error()+".")
 		}
 		if len(raw) > batchLimit {
-			return nil, true, newProblem(http.StatusRequestEntityTooLarge, fmt.Sprintf("The batch has %d events; send at most %d at once.", len(raw), batchLimit))
+			return nil, eventBatch, newProblem(http.StatusRequestEntityTooLarge, fmt.Sprintf("The batch has %d events; send at most %d at once.", len(raw), batchLimit))
 		}
 		out := make([]event.Message, len(raw))
 		for i, r := range raw {
 			out[i] = event.Message{Header: structured, Body: r}
 		}
-		return out, true, nil
+		return out, eventBatch, nil
 	case media == mediaEvent:
-		return []event.Message{{Header: structured, Body: body}}, false, nil
+		return []event.Message{{Header: structured, Body: body}}, structuredEvent, nil
 	case h.Get("Ce-Specversion") != "":
 		m := event.Message{Header: map[string][]string{}, Body: body}
 		for name, values := range h {
@@ -147,9 +156,9 @@ func eventsOf(h http.Header, body []byte) ([]event.Message, bool, error) {
 				m.Header[strings.ToLower(name)] = values
 			}
 		}
-		return []event.Message{m}, false, nil
+		return []event.Message{m}, binaryEvent, nil
 	}
-	return nil, false, newProblem(http.StatusUnsupportedMediaType, "The body is no CloudEvent: send Content-Type "+mediaEvent+" or "+mediaEvents+
+	return nil, structuredEvent, newProblem(http.StatusUnsupportedMediaType, "The body is no CloudEvent: send Content-Type "+mediaEvent+" or "+mediaEvents+
 		", or the attributes in ce-* headers.").with("Accept", mediaEvent+", "+mediaEvents)
 }
 
@@ -172,7 +181,7 @@ func acceptable(who roster.Identity, m event.Message) (event.AccountRoleChanged,
 		return c, &event.Invalid{Field: invalid.Field, Remedy: "must be the tenant of the token"}
 	case err != nil:
 		return c, err
-	case c.Source == event.SourceHandover:
+	case strings.EqualFold(c.Source, event.SourceHandover): // in any case, so that nobody takes theirs for ours
 		return c, &event.Invalid{Field: "source", Remedy: "is Handover's own; name your system"}
 	case c.Time.After(time.Now().Add(handover.MaxAhead)):
 		return c, &event.Invalid{Field: "time", Remedy: "is more than five minutes ahead of our clock; send when it occurred"}
@@ -191,19 +200,36 @@ type refusals struct {
 // refusalsShown is how many are listed; who sends a thousand wrong ones has one mistake.
 const refusalsShown = 100
 
-func (r *refusals) add(i int, batch bool, invalid *event.Invalid) {
+func (r *refusals) add(i int, mode eventMode, invalid *event.Invalid) {
 	r.forbidden = r.forbidden || invalid == errNotYours
 	if len(r.fields) == refusalsShown {
 		return
 	}
+	r.fields = append(r.fields, FieldProblem{mode.location(i, invalid.Field), invalid.Remedy})
+}
+
+// location is where a field of the i-th event stands.
+func (m eventMode) location(i int, field string) string {
+	switch {
+	case m == binaryEvent && (field == "data" || field == ""):
+		return "body"
+	case m == binaryEvent && strings.HasPrefix(field, "data."):
+		return "body." + strings.TrimPrefix(field, "data.")
+	case m == binaryEvent && (field == "Content-Type" || strings.HasPrefix(field, "ce-")):
+		return "header." + field
+	case m == binaryEvent && field == "datacontenttype":
+		return "header.Content-Type"
+	case m == binaryEvent:
+		return "header.ce-" + field
+	}
 	location := "body"
-	if batch {
+	if m == eventBatch {
 		location = fmt.Sprintf("body[%d]", i)
 	}
-	if invalid.Field != "" {
-		location += "." + invalid.Field
+	if field != "" {
+		location += "." + field
 	}
-	r.fields = append(r.fields, FieldProblem{location, invalid.Remedy})
+	return location
 }
 
 func (r *refusals) problem() error {

@@ -85,7 +85,12 @@ func TestABatchIsBulkWork(t *testing.T) {
 		}
 		return out
 	}
-	w.post(batched, batch(101)).want(t, http.StatusAccepted)
+	w.post(batched, batch(99)).want(t, http.StatusAccepted)
+	if s := w.published[0].Subject; s != "handover.role.changed.acme" {
+		t.Errorf("99 on %s", s)
+	}
+	w.published = nil
+	w.post(batched, batch(100)).want(t, http.StatusAccepted)
 	if s := w.published[0].Subject; s != "handover.role.bulk.acme" {
 		t.Errorf("subject %s", s)
 	}
@@ -116,6 +121,7 @@ func TestEventsThatAreRefused(t *testing.T) {
 		"another tenant":       {cloudEvent(object{"data.tenant_id": "zeta"}), 422, "body.data.tenant_id"},
 		"no tenant of ours":    {cloudEvent(object{"data.tenant_id": "nobody"}), 422, "body.data.tenant_id"},
 		"our own source":       {cloudEvent(object{"source": event.SourceHandover}), 422, "body.source"},
+		"ours, differently":    {cloudEvent(object{"source": strings.ToUpper(event.SourceHandover)}), 422, "body.source"},
 		"six minutes ahead":    {cloudEvent(object{"time": time.Now().Add(6 * time.Minute)}), 422, "body.time"},
 		"somebody else's name": {cloudEvent(object{"data.initiated_by": "u-2"}), 403, "body.data.initiated_by"},
 		"another type":         {cloudEvent(object{"type": event.TypeTaskReassigned}), 422, "body.type"},
@@ -130,6 +136,19 @@ func TestEventsThatAreRefused(t *testing.T) {
 		}
 		if strings.Contains(p.Detail+p.Errors[0].Message, "zeta") {
 			t.Errorf("%s tells of another tenant: %+v", name, p)
+		}
+	}
+	for location, change := range map[string]option{
+		"header.ce-source": header("ce-source", ""), "header.ce-time": header("ce-time", "yesterday"), "body.role": header("x-none", "1"),
+	} {
+		data := cloudEvent(nil)["data"].(object)
+		if location == "body.role" {
+			delete(data, "role")
+		}
+		p := w.post("application/json", data, header("ce-specversion", "1.0"), header("ce-id", "e-1"), header("ce-source", "//crm.example.com"),
+			header("ce-type", event.TypeAccountRoleChanged), header("ce-time", "2026-01-15T09:30:00Z"), change).problem(t, http.StatusUnprocessableEntity)
+		if len(p.Errors) != 1 || p.Errors[0].Location != location {
+			t.Errorf("binary, %s: %+v", location, p)
 		}
 	}
 	for _, body := range []string{"", "{", "[]", "7", `{"specversion":"1.0"}`, "\xff", strings.Repeat("[", 200_000)} {

@@ -105,7 +105,8 @@ func (s *server) recovered(p any, out *response, r *http.Request, req *request) 
 
 func (s *server) logRequest(r *http.Request, route string, req *request, out *response, took time.Duration) {
 	// Probes come every few seconds, and say nothing while all is well.
-	if probe := strings.HasSuffix(route, " /livez") || strings.HasSuffix(route, " /readyz") || strings.HasSuffix(route, " /metrics"); probe && out.status < 400 {
+	probe := strings.HasSuffix(route, " /livez") || strings.HasSuffix(route, " /readyz") || strings.HasSuffix(route, " /metrics")
+	if probe && out.status < 400 {
 		return
 	}
 	fields := []zap.Field{
@@ -119,7 +120,8 @@ func (s *server) logRequest(r *http.Request, route string, req *request, out *re
 	if req.err != nil {
 		fields = append(fields, zap.Error(req.err))
 	}
-	if out.status >= 500 {
+	// Not being ready is an answer, not an error of ours: starting up is the usual cause, and the check logs its own.
+	if out.status >= 500 && !(probe && out.status == http.StatusServiceUnavailable) {
 		s.log.Error("request", fields...)
 		return
 	}

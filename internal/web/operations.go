@@ -118,7 +118,7 @@ type RoleOwner struct {
 
 // AccountAssignment says who gets a role of which accounts.
 type AccountAssignment struct {
-	Filter     *roster.Filter `json:"filter,omitempty" doc:"The accounts, by a filter. Either this or account_ids."`
+	Filter     *roster.Filter `json:"filter,omitempty" doc:"The accounts, by a filter; an empty one means every account. Either this or account_ids."`
 	AccountIDs []string       `json:"account_ids,omitempty" nullable:"false" minItems:"1" maxItems:"100000" doc:"The accounts, by their ids."`
 	Role       string         `json:"role" example:"success_manager"`
 	OwnerID    *string        `json:"owner_id" doc:"The new owner; null for nobody." example:"u-2"`
@@ -158,7 +158,7 @@ func (s *server) assign() {
 	register(s, route{
 		method: http.MethodPost, path: "/v1/assignments", right: roster.RightAssign, id: "assign-accounts", tag: "Handing over",
 		summary: "Give a role of many accounts to somebody",
-		about:   "The bulk edit of a segment. It is done account by account after the answer; all changes have the time of acceptance. Follow it at `/v1/operations/{id}`.",
+		about:   "The bulk edit of a segment. An empty filter, `{}`, means every account. It is done account by account after the answer; all changes have the time of acceptance. Follow it at `/v1/operations/{id}`.",
 		status:  http.StatusAccepted, limit: wideBodyLimit,
 		answers: answers[AcceptedOperation](s, http.StatusOK, "Nothing to do, or a dry run", "application/json"),
 	}, func(ctx context.Context, in *input) (*acceptance, error) {

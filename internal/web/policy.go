@@ -2,7 +2,9 @@ package web
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"handover.io/internal/handover"
@@ -101,6 +103,10 @@ func (s *server) roles() {
 		summary: "Set the roles", about: "The list replaces the one before. A role that is in use can't be removed.",
 	}, func(ctx context.Context, in *struct{ Body Roles }) (*list[roster.Role], error) {
 		found, err := s.Roster.SetRoles(ctx, callerOf(ctx).TenantID, in.Body.Items)
+		var invalid *roster.Invalid
+		if errors.As(err, &invalid) { // the roster speaks of roles, the body of items
+			err = &roster.Invalid{Field: "items" + strings.TrimPrefix(invalid.Field, "roles"), Remedy: invalid.Remedy}
+		}
 		return listOf(found, "", asIs), err
 	})
 }

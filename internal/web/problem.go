@@ -101,20 +101,14 @@ func problem(err error, where func(field string) string) *Problem {
 	case errors.As(err, &p):
 		return p
 	case errors.As(err, &invalid):
-		if invalid.Field == "" {
-			return newProblem(http.StatusUnprocessableEntity, sentence(invalid.Remedy))
-		}
-		return unprocessable(FieldProblem{where(invalid.Field), invalid.Remedy})
+		return unfit(where, invalid.Field, invalid.Remedy)
 	case errors.As(err, &invalidEvent):
-		if invalidEvent.Field == "" {
-			return newProblem(http.StatusUnprocessableEntity, sentence(invalidEvent.Remedy))
-		}
-		return unprocessable(FieldProblem{where(invalidEvent.Field), invalidEvent.Remedy})
+		return unfit(where, invalidEvent.Field, invalidEvent.Remedy)
 	case errors.Is(err, roster.ErrUnauthorized):
 		return newProblem(http.StatusUnauthorized, "The token is not valid, was revoked, or is that of somebody who has left. Ask an administrator for a new one.").
 			with("WWW-Authenticate", challenge+`, error="invalid_token"`)
 	case errors.Is(err, roster.ErrNotFound):
-		return newProblem(http.StatusNotFound, "You have nothing of that id. Ids are those of the upstream system, percent-encoded.")
+		return newProblem(http.StatusNotFound, "You have nothing of that id.")
 	case errors.As(err, &conflict):
 		return conflictProblem(conflict)
 	case errors.As(err, &tooLarge):
@@ -127,6 +121,14 @@ func problem(err error, where func(field string) string) *Problem {
 		return newProblem(http.StatusServiceUnavailable, "The service can't do this right now. Try again.").with("Retry-After", "2")
 	}
 	return newProblem(http.StatusInternalServerError, "Something broke on our side. The request id names it in our log.")
+}
+
+// unfit is the problem of one field, or, without its name, of the body as a whole.
+func unfit(where func(string) string, field, remedy string) *Problem {
+	if field == "" {
+		return newProblem(http.StatusUnprocessableEntity, sentence(remedy), FieldProblem{"body", remedy})
+	}
+	return unprocessable(FieldProblem{where(field), remedy})
 }
 
 func unprocessable(fields ...FieldProblem) *Problem {

@@ -63,6 +63,18 @@ func TestProblemOfEveryError(t *testing.T) {
 	}
 }
 
+func TestNotBeingReadyIsNoError(t *testing.T) {
+	t.Parallel()
+	core, logs := observer.New(zap.InfoLevel)
+	s := &server{log: zap.New(core)}
+	for _, route := range []string{"GET /readyz", "GET /v1/users"} {
+		s.logRequest(httptest.NewRequest("GET", "/", nil), route, &request{}, &response{status: http.StatusServiceUnavailable}, 0)
+	}
+	if all := logs.All(); len(all) != 2 || all[0].Level != zap.InfoLevel || all[1].Level != zap.ErrorLevel {
+		t.Errorf("%+v", all)
+	}
+}
+
 // TestAPanicIsA500 checks that a bug is answered, counted and logged, once, with what names it to both sides.
 func TestAPanicIsA500(t *testing.T) {
 	t.Parallel()

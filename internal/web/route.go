@@ -3,12 +3,15 @@ package web
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"handover.io/internal/roster"
 )
 
 // middleware is one link of the chain.
@@ -58,7 +61,11 @@ func register[I, O any](s *server, rt route, handle func(context.Context, *I) (*
 	huma.Register(s.api, op, func(ctx context.Context, input *I) (*O, error) {
 		out, err := handle(ctx, input)
 		if err != nil {
-			return nil, explain(ctx, err, rt.where)
+			p := explain(ctx, err, rt.where)
+			if errors.Is(err, roster.ErrNotFound) && rt.tag != "Operations" && rt.tag != "Notices" { // those have ids of ours
+				p.Detail += " Ids are those of the upstream system, percent-encoded."
+			}
+			return nil, p
 		}
 		return out, nil
 	})

@@ -2,9 +2,11 @@ package web
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -47,6 +49,10 @@ type kind[S interface{ At(string) (S, error) }, F, T any] struct {
 // registerRows registers PUT and GET of one row, and the import of many.
 func registerRows[S interface{ At(string) (S, error) }, F, T any](s *server, k kind[S, F, T]) {
 	path := "/v1/" + k.many + "/{id}"
+	a := "a "
+	if strings.ContainsRune("aeio", rune(k.one[0])) { // a user has a consonant's sound
+		a = "an "
+	}
 	ok := answers[T](s, http.StatusOK, "It was known already; or, on a dry run, what would be done", "application/json")
 	schema := ok["200"].Content["application/json"]
 	schema.Schema = &huma.Schema{OneOf: []*huma.Schema{schema.Schema, schemaOf[RowPreview](s)}}
@@ -57,7 +63,7 @@ func registerRows[S interface{ At(string) (S, error) }, F, T any](s *server, k k
 	}
 	register(s, route{
 		method: http.MethodPut, path: path, right: roster.RightSync, id: "put-" + k.one, tag: "Roster",
-		summary: "Create or change a " + k.one,
+		summary: "Create or change " + a + k.one,
 		about:   k.about + " An absent field is unchanged, null empties it. Answers the row as it is now: 201 when it is new.",
 		answers: ok,
 		body: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
@@ -66,7 +72,7 @@ func registerRows[S interface{ At(string) (S, error) }, F, T any](s *server, k k
 	}, func(ctx context.Context, in *input) (*stored, error) { return k.put(ctx, in.ID, in.DryRun) })
 	register(s, route{
 		method: http.MethodGet, path: path, right: roster.RightRead, id: "get-" + k.one, tag: "Roster",
-		summary: "Get a " + k.one, about: "The " + k.one + " as it is known.",
+		summary: "Get " + a + k.one, about: "The " + k.one + " as it is known.",
 	}, func(ctx context.Context, in *RowID) (*body[T], error) {
 		row, err := k.read(ctx, callerOf(ctx).TenantID, in.ID)
 		if err != nil {
@@ -84,6 +90,10 @@ func (k kind[S, F, T]) put(ctx context.Context, id string, dryRun bool) (*stored
 		return nil, err
 	}
 	if said, err = said.At(id); err != nil {
+		var invalid *roster.Invalid
+		if errors.As(err, &invalid) { // the path is taken to be right
+			err = unprocessable(FieldProblem{"body." + invalid.Field, invalid.Remedy})
+		}
 		return nil, err
 	}
 	results, err := k.sync(ctx, who.TenantID, who.UserID, []S{said}, dryRun)

@@ -97,7 +97,7 @@ func TestRowsThatAreRefused(t *testing.T) {
 		{"users/u-9", object{"name": 7}, "body.name"},
 		{"users/u-9", object{"name": "x", "notices": "yes"}, "body.notices"},
 		{"users/u-9", object{"name": "x", "surprise": 1}, "body.surprise"},
-		{"users/u-9", object{"id": "u-8", "name": "x"}, "path.id"},
+		{"users/u-9", object{"id": "u-8", "name": "x"}, "body.id"},
 		{"users/u-9", object{"name": "x\x00y"}, "body.name"},
 		{"accounts/a-9", object{}, "body.name"},
 		{"accounts/a-9", object{"name": "x", "attributes": []int{1}}, "body.attributes"},

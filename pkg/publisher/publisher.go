@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -128,7 +129,7 @@ func (p *Publisher) prepare(changes []event.AccountRoleChanged) ([]event.Account
 			c.Time = p.now()
 		}
 		m, err := c.Message(p.subject(c.TenantID))
-		if err == nil && c.Source == event.SourceHandover {
+		if err == nil && strings.EqualFold(c.Source, event.SourceHandover) {
 			err = &event.Invalid{Reason: event.ReasonInvalid, Field: "source", Remedy: "is Handover's own; name your service"}
 		}
 		if err != nil {

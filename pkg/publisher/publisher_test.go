@@ -73,7 +73,7 @@ func TestInvalidChangeIsNamedAndNothingIsPublished(t *testing.T) {
 	_, js := broker(t)
 	p := publisher.New(js, source)
 	all := changes(4)
-	all[1].Reason, all[3].Source = "whim", event.SourceHandover
+	all[1].Reason, all[3].Source = "whim", "//Handover.io"
 	err := p.Publish(context.Background(), all...)
 	var failed *publisher.Error
 	var invalid *event.Invalid
