@@ -81,6 +81,9 @@ const (
 	judgeKnown   = `
 SELECT k.digest, c.content FROM unnest($1::uuid[]) AS k(digest)
 CROSS JOIN LATERAL (SELECT content FROM role_changes c WHERE c.digest = k.digest LIMIT 1) c`
+	judgeStrangers = `
+SELECT DISTINCT p.tenant_id FROM unnest($1::text[], $2::text[]) AS p(tenant_id, user_id)
+WHERE (SELECT 1 FROM users u WHERE u.tenant_id = p.tenant_id AND u.user_id = p.user_id LIMIT 1) IS NULL`
 	// A share lock: nobody who receives here can leave before this commits.
 	judgePeople = `
 SELECT u.tenant_id, u.user_id, u.left_at
@@ -92,10 +95,8 @@ ORDER BY u.tenant_id, u.user_id FOR SHARE OF u`
 // judge marks what is known already and refuses what can't be: by the clock of the database, the tenants, and the people
 // who receive. It returns those people, locked so that they can't leave meanwhile.
 func judge(ctx context.Context, tx pgx.Tx, batch []delivery) (people, error) {
-	var clock time.Time
-	overrides := map[string]bool{}
-	contents := map[[16]byte][16]byte{}
-	if err := readJudgement(ctx, tx, batch, &clock, overrides, contents); err != nil {
+	known, err := readKnown(ctx, tx, batch)
+	if err != nil {
 		return nil, fmt.Errorf("judge role changes: %w", err)
 	}
 	for i := range batch {
@@ -103,8 +104,8 @@ func judge(ctx context.Context, tx pgx.Tx, batch []delivery) (people, error) {
 		if d.problem != nil || d.known {
 			continue
 		}
-		content, recorded := contents[d.digest]
-		override, tenantKnown := overrides[d.change.TenantID]
+		content, recorded := known.contents[d.digest]
+		override, tenantKnown := known.overrides[d.change.TenantID]
 		switch {
 		case recorded && content == d.change.Content():
 			d.known = true
@@ -112,17 +113,26 @@ func judge(ctx context.Context, tx pgx.Tx, batch []delivery) (people, error) {
 			d.refuse(event.ReasonIDReused, "id", idReused)
 		case !tenantKnown:
 			d.refuse(event.ReasonTenantUnknown, "data.tenant_id", "there is no such tenant")
-		case d.change.Time.After(clock.Add(handover.MaxAhead)):
+		case d.change.Time.After(known.clock.Add(handover.MaxAhead)):
 			d.refuse(event.ReasonTimeAhead, "time", "is more than "+handover.MaxAhead.String()+" ahead of our clock; set the publisher's clock right")
 		case d.change.Tasks != "" && !d.ours() && !override:
 			d.refuse(event.ReasonOverrideRefused, "data.tasks", "the tenant doesn't allow a change from outside to carry its own policy; leave it out, or allow it in the settings")
 		}
 	}
-	return judgeReceivers(ctx, tx, batch)
+	return judgeReceivers(ctx, tx, batch, known.strangers)
 }
 
-func readJudgement(ctx context.Context, tx pgx.Tx, batch []delivery, clock *time.Time, overrides map[string]bool, contents map[[16]byte][16]byte) error {
-	tenants := map[string]bool{}
+// known is what a batch is judged by, read in one go before anything is locked.
+type known struct {
+	clock     time.Time             // of the database
+	overrides map[string]bool       // the tenants there are, and whether they allow a change its own policy
+	contents  map[[16]byte][16]byte // of the changes recorded already, by digest
+	strangers map[string]bool       // tenants where somebody is to receive who isn't known
+}
+
+func readKnown(ctx context.Context, tx pgx.Tx, batch []delivery) (known, error) {
+	k := known{overrides: map[string]bool{}, contents: map[[16]byte][16]byte{}, strangers: map[string]bool{}}
+	tenants, wanted := map[string]bool{}, receivers(batch)
 	var digests [][16]byte
 	for i := range batch {
 		if d := &batch[i]; d.problem == nil && !d.known {
@@ -131,34 +141,59 @@ func readJudgement(ctx context.Context, tx pgx.Tx, batch []delivery, clock *time
 		}
 	}
 	var questions pgx.Batch
-	questions.Queue(`SELECT clock_timestamp()`).QueryRow(func(row pgx.Row) error { return row.Scan(clock) })
+	questions.Queue(`SELECT clock_timestamp()`).QueryRow(func(row pgx.Row) error { return row.Scan(&k.clock) })
 	var tenant string
 	var override bool
 	questions.Queue(judgeTenants, keys(tenants)).Query(func(rows pgx.Rows) error {
-		_, err := pgx.ForEachRow(rows, []any{&tenant, &override}, func() error { overrides[tenant] = override; return nil })
+		_, err := pgx.ForEachRow(rows, []any{&tenant, &override}, func() error { k.overrides[tenant] = override; return nil })
 		return err
 	})
 	var digest, content [16]byte
 	questions.Queue(judgeKnown, digests).Query(func(rows pgx.Rows) error {
-		_, err := pgx.ForEachRow(rows, []any{&digest, &content}, func() error { contents[digest] = content; return nil })
+		_, err := pgx.ForEachRow(rows, []any{&digest, &content}, func() error { k.contents[digest] = content; return nil })
 		return err
 	})
-	return tx.SendBatch(ctx, &questions).Close()
+	of, ids := wanted.columns()
+	questions.Queue(judgeStrangers, of, ids).Query(func(rows pgx.Rows) error {
+		_, err := pgx.ForEachRow(rows, []any{&tenant}, func() error { k.strangers[tenant] = true; return nil })
+		return err
+	})
+	return k, tx.SendBatch(ctx, &questions).Close()
 }
 
-func judgeReceivers(ctx context.Context, tx pgx.Tx, batch []delivery) (people, error) {
-	wanted := map[person]bool{}
+// persons are a set.
+type persons map[person]bool
+
+// receivers are those who are to receive by what is neither refused nor known.
+func receivers(batch []delivery) persons {
+	out := persons{}
 	for i := range batch {
 		if d := &batch[i]; d.problem == nil && !d.known && d.change.NewOwnerID != "" {
-			wanted[person{d.change.TenantID, d.change.NewOwnerID}] = true
+			out[person{d.change.TenantID, d.change.NewOwnerID}] = true
 		}
 	}
-	found := make(people, len(wanted))
-	if err := found.lock(ctx, tx, wanted); err != nil {
-		return nil, fmt.Errorf("lock those who receive: %w", err)
+	return out
+}
+
+func (p persons) columns() (tenants, ids []string) {
+	for w := range p {
+		tenants, ids = append(tenants, w.TenantID), append(ids, w.UserID)
 	}
-	if err := found.lookAgain(ctx, tx, wanted); err != nil {
-		return nil, fmt.Errorf("look again for those who receive: %w", err)
+	return tenants, ids
+}
+
+// judgeReceivers locks those who receive, and refuses whom nobody knows or who had left. Where a stranger was seen, no
+// sync that makes them known can be under way any more when it looks; that lock comes before those of people, as it does
+// in the sync.
+func judgeReceivers(ctx context.Context, tx pgx.Tx, batch []delivery, strangers map[string]bool) (people, error) {
+	for _, tenant := range slices.Sorted(maps.Keys(strangers)) {
+		if err := journal.BeforeUnknown(ctx, tx, tenant); err != nil {
+			return nil, fmt.Errorf("wait for syncs of users: %w", err)
+		}
+	}
+	found, err := lockPeople(ctx, tx, receivers(batch))
+	if err != nil {
+		return nil, fmt.Errorf("lock those who receive: %w", err)
 	}
 	for i := range batch {
 		d := &batch[i]
@@ -176,42 +211,24 @@ func judgeReceivers(ctx context.Context, tx pgx.Tx, batch []delivery) (people, e
 	return found, nil
 }
 
-// lock adds those of wanted who are known, and keeps them from leaving.
-func (p people) lock(ctx context.Context, tx pgx.Tx, wanted map[person]bool) error {
+// lockPeople are those of wanted who are known, kept from leaving.
+func lockPeople(ctx context.Context, tx pgx.Tx, wanted persons) (people, error) {
+	found := make(people, len(wanted))
 	if len(wanted) == 0 {
-		return nil
+		return found, nil
 	}
-	var tenants, ids []string
-	for w := range wanted {
-		tenants, ids = append(tenants, w.TenantID), append(ids, w.UserID)
-	}
+	tenants, ids := wanted.columns()
 	rows, err := tx.Query(ctx, judgePeople, tenants, ids)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var who person
 	var left *time.Time
 	_, err = pgx.ForEachRow(rows, []any{&who.TenantID, &who.UserID, &left}, func() error {
-		p[who] = handover.Person{Known: true, LeftAt: left}
+		found[who] = handover.Person{Known: true, LeftAt: left}
 		return nil
 	})
-	return err
-}
-
-// lookAgain looks for those who aren't known once more, when no sync that makes them known can be under way.
-func (p people) lookAgain(ctx context.Context, tx pgx.Tx, wanted map[person]bool) error {
-	unknown, tenants := map[person]bool{}, map[string]bool{}
-	for w := range wanted {
-		if !p[w].Known {
-			unknown[w], tenants[w.TenantID] = true, true
-		}
-	}
-	for _, tenant := range slices.Sorted(maps.Keys(tenants)) {
-		if err := journal.BeforeUnknown(ctx, tx, tenant); err != nil {
-			return err
-		}
-	}
-	return p.lock(ctx, tx, unknown)
+	return found, err
 }
 
 // pending are the deliveries still to be recorded, in the order of their accounts, which is the order of locking.

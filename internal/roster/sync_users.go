@@ -26,7 +26,7 @@ func (r *Roster) SyncUsers(ctx context.Context, tenant, by string, rows []UserSa
 	err = r.takeRounds(ctx, dryRun, results, rounds, func(ctx context.Context, tx pgx.Tx) (round, error) {
 		return func(ctx context.Context, indexes []int) ([]journal.Entry, error) {
 			return syncUsers(ctx, tx, tenant, rows, indexes, results)
-		}, nil
+		}, journal.BeforeKnown(ctx, tx, tenant)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("sync users: %w", err)
@@ -114,9 +114,6 @@ func insertUsers(ctx context.Context, tx pgx.Tx, tenant string, rows []UserSaid,
 	created := map[string]bool{}
 	if len(named) == 0 {
 		return created, nil
-	}
-	if err := journal.BeforeKnown(ctx, tx, tenant); err != nil {
-		return nil, err
 	}
 	ids, err := readTexts(ctx, tx, insertNewUsers, append([]any{tenant}, columnsOfUsers(named)...)...)
 	for _, id := range ids {
