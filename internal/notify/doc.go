@@ -15,7 +15,7 @@
 //
 // Invariant: a notice's mail is accepted by the mail server at most once; and exactly once, unless nothing was left to
 // tell, it can't be delivered, or its last attempt ended without an answer. What nobody knows is shown as ambiguous and
-// never sent again by itself; [Notifier.Resend] is a person's decision.
+// never sent again by itself.
 //
 // It fails by waiting. A mail that the server refuses for now is tried again for a day; a channel that is out of order
 // is left alone for a while, and no mail pays for it. Senders and intakes may run in any number of processes.

@@ -17,7 +17,7 @@ const (
 	Sent          = "sent"
 	Suppressed    = "suppressed"    // nothing was left to tell, or the recipient takes no mails
 	Undeliverable = "undeliverable" // see Problem
-	Ambiguous     = "ambiguous"     // it may have been delivered; see Problem and Resend
+	Ambiguous     = "ambiguous"     // it may have been delivered; see Problem
 	Merged        = "merged"        // told by the mail of the notice MergedInto
 )
 
@@ -133,19 +133,4 @@ func (n *Notifier) Counts(ctx context.Context) (Counts, error) {
 		c.OldestDue = *oldest
 	}
 	return c, nil
-}
-
-const resend = `
-UPDATE notices SET state = 'closed', next_try_at = clock_timestamp(), finished_at = NULL, problem = NULL, tries = 0
-WHERE tenant_id = $1 AND notice_id = $2 AND state IN ('ambiguous', 'undeliverable')`
-
-// Resend has an ambiguous or undeliverable notice tried again; false when there is no such notice. An ambiguous mail is
-// sent in the same bytes, under the same Message-ID: if the first one did arrive, the recipient may see it twice.
-func (n *Notifier) Resend(ctx context.Context, tenant string, id int64) (bool, error) {
-	tag, err := n.pool.Exec(ctx, resend, tenant, id)
-	if err != nil {
-		return false, fmt.Errorf("resend notice %d: %w", id, err)
-	}
-	n.wake()
-	return tag.RowsAffected() == 1, nil
 }

@@ -27,12 +27,6 @@ func BadData(err error) bool {
 	return strings.HasPrefix(state, "22") || strings.HasPrefix(state, "23")
 }
 
-// UniqueViolation tells whether err is a violation of the named unique constraint or index.
-func UniqueViolation(err error, constraint string) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == "23505" && pg.ConstraintName == constraint
-}
-
 // Unavailable tells whether the database could not be reached, was shutting down, or was out of resources: the same
 // transaction can succeed later. A wrong password or a missing database is not that. Cancelling is not that either.
 func Unavailable(err error) bool {

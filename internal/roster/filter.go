@@ -75,10 +75,9 @@ func (f Filter) MarshalJSON() ([]byte, error) {
 	return json.Marshal(out)
 }
 
-const (
-	// The accounts of an owner, or with any owner, are looked up once, not for each account.
-	filtered = `
-FROM accounts a
+// The accounts of an owner, or with any owner, are looked up once, not for each account.
+const matchAccounts = `
+SELECT a.account_id FROM accounts a
 WHERE a.tenant_id = $1
   AND ($2::jsonb IS NULL OR a.attributes @> $2)
   AND ($3::text = '' OR position(lower($3) IN lower(a.name)) > 0)
@@ -89,24 +88,10 @@ WHERE a.tenant_id = $1
       SELECT o.account_id FROM account_roles o WHERE o.tenant_id = $1 AND o.owner_id IS NOT NULL AND ($4 = '' OR o.role = $4))
     WHEN $4 <> '' THEN a.account_id IN (
       SELECT o.account_id FROM account_roles o WHERE o.tenant_id = $1 AND o.owner_id IS NOT NULL AND o.role = $4)
-    ELSE true END`
-	matchAccounts = `SELECT a.account_id` + filtered + `
+    ELSE true END
   AND a.account_id > $7 ORDER BY a.account_id LIMIT $8`
-	countAccounts = `SELECT count(*)` + filtered
-)
-
-func (f Filter) args(tenant string) []any {
-	return []any{tenant, f.Attributes, f.Name, f.Role, f.Owner.Value, f.Owner.Given && f.Owner.Value == ""}
-}
 
 // MatchAccounts returns the ids of up to limit accounts that f means, in order, after the id after ("" from the start).
 func MatchAccounts(ctx context.Context, tx pgx.Tx, tenant string, f Filter, after string, limit int) ([]string, error) {
-	return readTexts(ctx, tx, matchAccounts, append(f.args(tenant), after, limit)...)
-}
-
-// CountAccounts counts the accounts that f means.
-func CountAccounts(ctx context.Context, tx pgx.Tx, tenant string, f Filter) (int64, error) {
-	var n int64
-	err := tx.QueryRow(ctx, countAccounts, f.args(tenant)...).Scan(&n)
-	return n, err
+	return readTexts(ctx, tx, matchAccounts, tenant, f.Attributes, f.Name, f.Role, f.Owner.Value, f.Owner.Given && f.Owner.Value == "", after, limit)
 }

@@ -169,12 +169,8 @@ func TestFilters(t *testing.T) {
 		got := through(w, func(a roster.AccountDetails) string { return a.ID }, func(q roster.PageQuery) (roster.Page[roster.AccountDetails], error) {
 			return w.Accounts(w.ctx, tenant, roster.AccountQuery{PageQuery: q, Filter: f})
 		})
-		tx, err := w.pool.Begin(w.ctx)
-		w.must(err)
-		n, err := roster.CountAccounts(w.ctx, tx, tenant, f)
-		w.must(errors.Join(err, tx.Rollback(w.ctx)))
-		if strings.Join(got, " ") != want || int(n) != len(got) {
-			t.Errorf("%s: %v (%d), want %s", filter, got, n, want)
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %v, want %s", filter, got, want)
 		}
 	}
 }
