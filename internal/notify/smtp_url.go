@@ -58,7 +58,7 @@ func parseSMTPURL(raw string) (SMTPConfig, error) {
 	case "smtps":
 		c.Port, c.Security = 465, ImplicitTLS
 	default:
-		return SMTPConfig{}, fmt.Errorf("has the scheme %q; use smtp:// (STARTTLS) or smtps:// (TLS)", u.Scheme)
+		return SMTPConfig{}, fmt.Errorf("has the scheme %q; use smtp:// (STARTTLS, or none with ?tls=none) or smtps:// (TLS)", u.Scheme)
 	}
 	if c.Host == "" {
 		return SMTPConfig{}, errors.New("names no host; write smtp://host:587")

@@ -45,7 +45,7 @@ type environment struct {
 	NATSURL      string `env:"HANDOVER_NATS_URL" secret:"url" about:"NATS with JetStream, several servers with commas between; empty: one embedded in this process."`
 	NATSAddr     string `env:"HANDOVER_NATS_ADDR, default=127.0.0.1:4222" about:"Where the embedded NATS listens, with credentials. Port 0 takes a free one."`
 	NATSReplicas string `env:"HANDOVER_NATS_REPLICAS, default=1" about:"Copies of each stream in a NATS cluster: 1, 3 or 5."`
-	SMTPURL      string `env:"HANDOVER_SMTP_URL" secret:"url" about:"Mail server, smtp://user:password@host:587 or smtps://host:465; empty: mails are .eml files under <data dir>/mail."`
+	SMTPURL      string `env:"HANDOVER_SMTP_URL" secret:"url" about:"Mail server: smtp://user:password@host:587 (STARTTLS required) or smtps://host:465 (TLS); with ?tls=none for a relay that has none; empty: mails are .eml files under <data dir>/mail."`
 	MailFrom     string `env:"HANDOVER_MAIL_FROM, default=Handover <handover@localhost>" about:"Sender of the mails."`
 	NoticeWindow string `env:"HANDOVER_NOTICE_WINDOW, default=15m" about:"How long moves to one person on one account are gathered into one mail."`
 	Secret       string `env:"HANDOVER_SECRET" secret:"all" about:"Keys the Message-IDs of mails; the same in all notifiers. Empty: one is made and kept in <data dir>/secret."`
