@@ -75,6 +75,14 @@ func (p *Progress) Progress(s Summary) {
 	}
 }
 
+// Waiting implements Reporter.
+func (p *Progress) Waiting(why error, patience time.Duration) {
+	if p.bar != nil {
+		_ = p.bar.Clear()
+	}
+	fmt.Fprintf(p.out, "Trying again for up to %v: %v\n", patience, why)
+}
+
 // Done takes the bar away and says how long everything took.
 func (p *Progress) Done() time.Duration {
 	if p.bar != nil {

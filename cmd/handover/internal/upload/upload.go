@@ -58,6 +58,8 @@ type Summary struct {
 type Reporter interface {
 	Refused(tabular.Problem)
 	Progress(Summary)
+	// Waiting is called once for a chunk that isn't taken at first: why, and for how long it is tried again at most.
+	Waiting(why error, patience time.Duration)
 }
 
 // Options bound a chunk.
@@ -98,7 +100,7 @@ func Run(ctx context.Context, next Next, send Send, to Reporter, o Options) (Sum
 		var answer Answer
 		if len(c.rows) > 0 {
 			var err error
-			if answer, err = patiently(ctx, send, c.rows, o.Patience); err != nil {
+			if answer, err = patiently(ctx, send, c.rows, o.Patience, to); err != nil {
 				return sum, fmt.Errorf("lines %d to %d were not taken: %w", c.rows[0].Line, c.rows[len(c.rows)-1].Line, err)
 			}
 		}
@@ -148,13 +150,17 @@ func read(next Next, o Options) chunk {
 	return c
 }
 
-func patiently(ctx context.Context, send Send, rows []Row, patience time.Duration) (Answer, error) {
+func patiently(ctx context.Context, send Send, rows []Row, patience time.Duration, to Reporter) (Answer, error) {
 	pause := &backoff.ExponentialBackOff{InitialInterval: 200 * time.Millisecond, RandomizationFactor: 0.3, Multiplier: 2, MaxInterval: 5 * time.Second}
-	for began := time.Now(); ; {
+	began := time.Now()
+	for attempt := 1; ; attempt++ {
 		answer, err := send(ctx, rows)
 		var fatal *Fatal
 		if err == nil || ctx.Err() != nil || errors.As(err, &fatal) || time.Since(began) >= patience {
 			return answer, err
+		}
+		if attempt == 1 {
+			to.Waiting(err, patience)
 		}
 		select {
 		case <-ctx.Done():

@@ -21,7 +21,10 @@ import (
 type notebook struct {
 	refused []int
 	rows    []int
+	waiting int
 }
+
+func (n *notebook) Waiting(error, time.Duration) { n.waiting++ }
 
 func (n *notebook) Refused(p tabular.Problem) { n.refused = append(n.refused, p.Line) }
 func (n *notebook) Progress(s upload.Summary) { n.rows = append(n.rows, s.Rows) }
@@ -72,9 +75,10 @@ func TestAServiceThatIsAwayIsWaitedFor(t *testing.T) {
 			}
 			return upload.Answer{Created: len(rows)}, nil
 		}
-		sum, err := upload.Run(t.Context(), numbered(2), send, &notebook{}, upload.Options{Rows: 10, Bytes: 10, Patience: time.Minute})
-		if err != nil || sum.Created != 2 {
-			t.Errorf("got %+v, %v", sum, err)
+		to := &notebook{}
+		sum, err := upload.Run(t.Context(), numbered(2), send, to, upload.Options{Rows: 10, Bytes: 10, Patience: time.Minute})
+		if err != nil || sum.Created != 2 || to.waiting != 1 {
+			t.Errorf("got %+v, %v; told of the wait %d times", sum, err, to.waiting)
 		}
 		back = time.Now().Add(time.Hour)
 		_, err = upload.Run(t.Context(), numbered(2), send, &notebook{}, upload.Options{Rows: 10, Bytes: 10, Patience: time.Minute})
