@@ -17,7 +17,7 @@ import (
 // announce says what runs where. A run on its own database also writes the run file, and says what to try.
 func (p *process) announce(ctx context.Context, out io.Writer, asJSON bool, took time.Duration) error {
 	if !p.local() {
-		p.log.Info("running", zap.Strings("parts", p.only), zap.String("http", p.url), zap.Duration("ready_after", took))
+		p.log.Info("running", zap.Strings("parts", p.parts()), zap.String("http", p.url), zap.Duration("ready_after", took))
 		return nil
 	}
 	token, err := p.ensureToken(ctx)

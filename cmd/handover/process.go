@@ -57,6 +57,9 @@ type process struct {
 	apiEnded chan error
 }
 
+// parts are those that run here.
+func (p *process) parts() []string { return slices.DeleteFunc(slices.Clone(allParts), func(part string) bool { return !p.has(part) }) }
+
 func (p *process) has(part string) bool { return len(p.only) == 0 || slices.Contains(p.only, part) }
 
 // local is a run of everything on its own database: it has the demo company, and a run file.
@@ -85,7 +88,7 @@ func (p *process) start(ctx context.Context) error {
 		return err
 	}
 	operations := operation.New(p.pool, p.relay.Offer, p.log, p.registry)
-	if p.has("api") {
+	if p.has("api") || p.config.HTTPAddr != service.DefaultHTTPAddr {
 		// First, so that probes see a service that waits for its database.
 		if err := p.serve(operations, notifier); err != nil {
 			return err
@@ -247,12 +250,16 @@ func (p *process) consume(c bus.Consumer, handle func(context.Context, []event.M
 	p.service.Go(c.Durable, func(ctx context.Context) error { return p.bus.Consume(ctx, c, handle) })
 }
 
-// serve starts the HTTP server.
+// serve starts the HTTP server: the API, or in a process without it what probes and Prometheus ask for.
 func (p *process) serve(operations *operation.Operations, notifier *notify.Notifier) error {
-	p.registry.MustRegister(standing.NewCollector(func(ctx context.Context) (standing.Standing, error) {
-		return standing.Read(ctx, p.pool, p.bus.Status)
-	}))
-	handler := web.New(web.Config{
+	newHandler := web.Probes
+	if p.has("api") {
+		newHandler = web.New
+		p.registry.MustRegister(standing.NewCollector(func(ctx context.Context) (standing.Standing, error) {
+			return standing.Read(ctx, p.pool, p.bus.Status)
+		}))
+	}
+	handler := newHandler(web.Config{
 		Roster: p.roster, Operations: operations, Notices: notifier, Pool: p.pool, Events: p.publish,
 		Ready: map[string]func(context.Context) error{
 			"database": p.pool.Ping,

@@ -39,7 +39,7 @@ type Config struct {
 // environment is the configuration as it is written, and the only place that names the variables.
 type environment struct {
 	DataDir      string `env:"HANDOVER_DATA_DIR, default=.handover" about:"Directory for everything kept on this machine: the private PostgreSQL, the embedded broker, mails, run.json."`
-	HTTPAddr     string `env:"HANDOVER_HTTP_ADDR, default=127.0.0.1:8080" about:"Where the API, /livez, /readyz and /metrics listen. Port 0 takes a free one."`
+	HTTPAddr     string `env:"HANDOVER_HTTP_ADDR, default=127.0.0.1:8080" about:"Where the API, /livez, /readyz and /metrics listen. Port 0 takes a free one. Parts without the API listen for the latter three only where this differs from the default."`
 	BaseURL      string `env:"HANDOVER_BASE_URL" about:"How people reach this service, such as https://handover.example.com, for links in mails; empty: mails link to the tasks alone."`
 	DatabaseURL  string `env:"HANDOVER_DATABASE_URL" secret:"url" about:"PostgreSQL 14 or later; empty: a private one, from the binaries on this machine."`
 	NATSURL      string `env:"HANDOVER_NATS_URL" secret:"url" about:"NATS with JetStream, several servers with commas between; empty: one embedded in this process."`
@@ -73,6 +73,9 @@ func (e *ConfigError) Error() string {
 	}
 	return b.String()
 }
+
+// DefaultHTTPAddr is the address of the API unless another is given.
+const DefaultHTTPAddr = "127.0.0.1:8080"
 
 // Needs are what a caller knows better than this package.
 type Needs struct {

@@ -63,6 +63,13 @@ func New(cfg Config) http.Handler {
 	return s.observe(s.unmatched(s.mux))
 }
 
+// Probes returns the handler of a process without the API: /livez, /readyz and /metrics alone.
+func Probes(cfg Config) http.Handler {
+	s := &server{Config: cfg, log: cfg.Logger, metrics: newMetrics(cfg.Registry), mux: http.NewServeMux()}
+	s.health()
+	return s.observe(s.unmatched(s.mux))
+}
+
 // unmatched answers what the mux has no route for: as a problem, and without its redirects, which would send a PUT whose
 // id is empty to another resource.
 func (s *server) unmatched(mux *http.ServeMux) http.Handler {
