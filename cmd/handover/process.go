@@ -58,7 +58,9 @@ type process struct {
 }
 
 // parts are those that run here.
-func (p *process) parts() []string { return slices.DeleteFunc(slices.Clone(allParts), func(part string) bool { return !p.has(part) }) }
+func (p *process) parts() []string {
+	return slices.DeleteFunc(slices.Clone(allParts), func(part string) bool { return !p.has(part) })
+}
 
 func (p *process) has(part string) bool { return len(p.only) == 0 || slices.Contains(p.only, part) }
 
