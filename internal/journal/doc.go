@@ -1,5 +1,5 @@
 // Package journal is what every part writes beside its own tables so that nothing is lost between a commit and the
-// broker: the outbox with its relay, the dead letters, and the idempotency keys of the HTTP API.
+// broker: the outbox with its relay, and the dead letters.
 //
 // Invariant: a message is in the outbox if and only if the transaction that decided it committed; it is published at
 // least once, under an id that lets the broker and every consumer see a repeat; and after the acknowledgement its row
