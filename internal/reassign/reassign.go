@@ -133,10 +133,7 @@ func (r *Reassigner) transact(ctx context.Context, tx pgx.Tx, batch []delivery) 
 
 // announce tells of the moves of the fast path, and hands on what it gave to people who have left since.
 func (r *Reassigner) announce(ctx context.Context, tx pgx.Tx, recorded recorded, people people) ([]journal.Entry, error) {
-	entries, err := roster.Announcements(recorded.moves)
-	if err != nil {
-		return nil, err
-	}
+	entries := roster.Announcements(recorded.moves)
 	if err := journal.Append(ctx, tx, entries); err != nil {
 		return nil, err
 	}

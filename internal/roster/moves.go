@@ -45,21 +45,17 @@ func MovedBy(c *Change, from, to string, correction bool, at time.Time) Move {
 }
 
 // Announcements are the outbox entries that tell the world of moves; what upstream itself told is left out.
-func Announcements(moves []Move) ([]journal.Entry, error) {
+func Announcements(moves []Move) []journal.Entry {
 	var entries []journal.Entry
 	for _, m := range moves {
 		if m.Reason == bySync {
 			continue
 		}
-		messages, err := m.event().Messages(newID)
-		if err != nil {
-			return nil, fmt.Errorf("announce moves of account %s: %w", m.AccountID, err)
-		}
-		for _, message := range messages {
+		for _, message := range m.event().Messages(newID) {
 			entries = append(entries, journal.Entry{Stream: event.StreamTaskReassignments, Message: message})
 		}
 	}
-	return entries, nil
+	return entries
 }
 
 func (m Move) event() event.TaskReassigned {

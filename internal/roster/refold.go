@@ -28,10 +28,7 @@ func Refold(ctx context.Context, tx pgx.Tx, accounts []Account, fresh map[int64]
 			return nil, nil, fmt.Errorf("fold accounts again: %w", err)
 		}
 	}
-	entries, err := Announcements(f.moves)
-	if err != nil {
-		return nil, nil, err
-	}
+	entries := Announcements(f.moves)
 	if err := journal.Append(ctx, tx, entries); err != nil {
 		return nil, nil, err
 	}

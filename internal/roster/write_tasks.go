@@ -66,10 +66,7 @@ func (s *taskSync) write(ctx context.Context, changes []*taskChange) ([]journal.
 	if err := recordMoves(ctx, s.tx, moves); err != nil {
 		return nil, err
 	}
-	entries, err := Announcements(moves)
-	if err != nil {
-		return nil, err
-	}
+	entries := Announcements(moves)
 	if err := journal.Append(ctx, s.tx, entries); err != nil {
 		return nil, err
 	}

@@ -53,7 +53,7 @@ func BenchmarkTaskReassigned(b *testing.B) {
 		b.Run(fmt.Sprintf("write/%d", n), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				messages, _ = r.Messages(func() string { return "1" })
+				messages = r.Messages(func() string { return "1" })
 			}
 		})
 		b.Run(fmt.Sprintf("read/%d", n), func(b *testing.B) {

@@ -1,7 +1,6 @@
 package event
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -22,60 +21,47 @@ const (
 	specVersion           = "1.0"
 )
 
+// structuredHeader is that of every message we write; nobody may change it.
+var structuredHeader = map[string][]string{"Content-Type": {contentTypeStructured}}
+
 // envelope is the part of a CloudEvent that both events share.
 type envelope struct {
 	ID, Source, Type, Subject, Sequence, Traceparent string
 	Time                                             time.Time
 	ContentType                                      string // of the data
 	Data                                             []byte // nil when there is none
+	inside                                           bool   // the data is part of a JSON text that has been checked
 	tenant                                           string
 }
 
-// structured is the order in which the members are written; the data comes last, see TaskReassigned.Messages.
-type structured struct {
-	SpecVersion string    `json:"specversion"`
-	Type        string    `json:"type"`
-	Source      string    `json:"source"`
-	ID          string    `json:"id"`
-	Subject     string    `json:"subject,omitempty"`
-	Time        time.Time `json:"time"`
-	Sequence    string    `json:"sequence,omitempty"`
-	Traceparent string    `json:"traceparent,omitempty"`
-	ContentType string    `json:"datacontenttype"`
-	Data        any       `json:"data"`
-}
-
-func (e envelope) message(subject string, data any) (Message, error) {
-	if !traceContext.MatchString(e.Traceparent) {
-		e.Traceparent = ""
-	}
+// message is the event in structured mode, its data written by data. The data comes last, and the body ends with it.
+func (e envelope) message(subject string, data func(*objectWriter)) Message {
+	w := objectWriter{make([]byte, 0, usualBody)}
+	w.begin()
+	w.text("specversion", specVersion)
+	w.text("type", e.Type)
+	w.text("source", e.Source)
+	w.text("id", e.ID)
 	// An account id may be of spaces alone; a CloudEvents subject may not, and is for looks only.
-	if strings.TrimSpace(e.Subject) == "" {
-		e.Subject = ""
+	if strings.TrimSpace(e.Subject) != "" {
+		w.text("subject", e.Subject)
 	}
-	body, err := marshal(structured{
-		SpecVersion: specVersion, Type: e.Type, Source: e.Source, ID: e.ID, Subject: e.Subject, Time: Micro(e.Time),
-		Sequence: e.Sequence, Traceparent: e.Traceparent, ContentType: contentTypeJSON, Data: data,
-	})
-	if err != nil {
-		return Message{}, invalid("", "can't be written as JSON: %v", err)
+	w.time("time", Micro(e.Time))
+	w.optional("sequence", e.Sequence)
+	if traceContext.MatchString(e.Traceparent) {
+		w.text("traceparent", e.Traceparent)
 	}
-	return Message{
-		ID:      MessageID(e.tenant, e.Source, e.ID),
-		Subject: subject,
-		Header:  map[string][]string{"Content-Type": {contentTypeStructured}},
-		Body:    body,
-	}, nil
+	w.text("datacontenttype", contentTypeJSON)
+	w.member("data")
+	w.begin()
+	data(&w)
+	w.end()
+	w.end()
+	return Message{ID: MessageID(e.tenant, e.Source, e.ID), Subject: subject, Header: structuredHeader, Body: w.b}
 }
 
-// marshal is json.Marshal without the escapes for HTML, which make a "&" of a url six times as long.
-func marshal(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	err := e.Encode(v)
-	return bytes.TrimRight(b.Bytes(), "\n"), err
-}
+// usualBody is room for most events, so that they need not grow.
+const usualBody = 1 << 10
 
 // MessageID is what the broker removes repeats by: the digest of tenant, source and id, so that ids of any length and
 // any characters fit a header.
@@ -111,7 +97,8 @@ func decode(m Message, wantType string) (envelope, *object, error) {
 	if len(e.Data) == 0 {
 		return envelope{}, nil, invalid("data", "is missing")
 	}
-	if !json.Valid(e.Data) {
+	// Inside of a structured event it has been checked with the rest.
+	if !e.inside && !json.Valid(e.Data) {
 		return envelope{}, nil, invalid("data", "is not JSON")
 	}
 	data := newObject("data", e.Data, &checks{reason: ReasonInvalid})
@@ -149,7 +136,7 @@ func readStructured(body []byte) (envelope, error) {
 	o := newObject("", body, wrong)
 	var e envelope
 	e.fill(o.optional, wrong)
-	if e.Data = o.get("data"); string(e.Data) == "null" {
+	if e.Data, e.inside = o.get("data"), true; string(e.Data) == "null" {
 		e.Data = nil
 	}
 	if encoded := o.optional("data_base64"); encoded != "" {
@@ -160,7 +147,7 @@ func readStructured(body []byte) (envelope, error) {
 		if err != nil || !utf8.Valid(data) {
 			wrong.fail("data_base64", "is not Base64 of JSON in UTF-8")
 		}
-		e.Data = data
+		e.Data, e.inside = data, false
 	}
 	return e, wrong.err()
 }

@@ -72,15 +72,11 @@ func ExampleDecodeAccountRoleChanged() {
 // A subscriber that keeps the highest revision of each task ends with the truth, whatever order the events arrive in.
 func ExampleDecodeTaskReassigned() {
 	announce := func(to string, revision int64) event.Message {
-		messages, err := event.TaskReassigned{
+		return event.TaskReassigned{
 			Source: event.SourceHandover, Time: time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC), TenantID: "demo", AccountID: "a-1", ToID: to,
 			Reason: event.ByAssigned, InitiatedBy: "u-9",
 			Tasks: []event.ReassignedTask{{ID: "t-1", Revision: revision, Title: "Call about renewal", Source: "manual"}},
-		}.Messages(func() string { return "4712" })
-		if err != nil {
-			panic(err)
-		}
-		return messages[0]
+		}.Messages(func() string { return "4712" })[0]
 	}
 	type held struct {
 		revision int64

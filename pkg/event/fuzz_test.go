@@ -54,9 +54,9 @@ func FuzzDecodeTaskReassigned(f *testing.F) {
 			refused(t, err)
 			return
 		}
-		messages, err := r.Messages(func() string { return r.ID })
-		if err != nil || len(messages) != 1 {
-			t.Fatalf("%d messages, %v", len(messages), err)
+		messages := r.Messages(func() string { return r.ID })
+		if len(messages) != 1 {
+			t.Fatalf("%d messages", len(messages))
 		}
 		again, err := event.DecodeTaskReassigned(messages[0])
 		if err != nil || !reflect.DeepEqual(again, r) {

@@ -249,10 +249,7 @@ func TestBadAnnouncementIsRefusedWithFieldAndRemedy(t *testing.T) {
 		RoleChange: &event.RoleChangeRef{Source: "//crm", ID: "1", Role: "success_manager", OccurredAt: time.Unix(1e9, 0)},
 		Tasks:      []event.ReassignedTask{{ID: "t-1", Revision: 1, Title: "Call", Source: "manual"}},
 	}
-	m, err := r.Messages(func() string { return "1" })
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := r.Messages(func() string { return "1" })
 	task := func(members object) object {
 		all := object{"id": "t-1", "revision": 1, "title": "Call", "source": "manual"}
 		maps.Copy(all, members)

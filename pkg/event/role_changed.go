@@ -72,18 +72,6 @@ func digest(parts ...string) [16]byte {
 	return [16]byte(sum[:16])
 }
 
-type roleChangedData struct {
-	TenantID        string  `json:"tenant_id"`
-	AccountID       string  `json:"account_id"`
-	Role            *string `json:"role,omitempty"`
-	PreviousOwnerID *string `json:"previous_owner_id,omitempty"`
-	NewOwnerID      *string `json:"new_owner_id"`
-	Reason          string  `json:"reason"`
-	InitiatedBy     string  `json:"initiated_by"`
-	OperationID     *string `json:"operation_id,omitempty"`
-	Tasks           *string `json:"tasks,omitempty"`
-}
-
 // Validate checks everything that needs neither a clock nor a database. The error is an *Invalid.
 func (c AccountRoleChanged) Validate() error {
 	w := checks{reason: ReasonInvalid}
@@ -120,15 +108,24 @@ func (c AccountRoleChanged) Message(subject string) (Message, error) {
 	if err := c.Validate(); err != nil {
 		return Message{}, err
 	}
-	m, err := envelope{
+	m := envelope{
 		ID: c.ID, Source: c.Source, Type: TypeAccountRoleChanged, Time: c.Time, Subject: c.AccountID,
 		Sequence: c.Sequence, Traceparent: c.Traceparent, tenant: c.TenantID,
-	}.message(subject, roleChangedData{
-		TenantID: c.TenantID, AccountID: c.AccountID, Role: present(c.Role), PreviousOwnerID: present(c.PreviousOwnerID),
-		NewOwnerID: present(c.NewOwnerID), Reason: c.Reason, InitiatedBy: c.InitiatedBy, OperationID: present(c.OperationID), Tasks: present(c.Tasks),
-	})
+	}.message(subject, c.writeData)
 	m.ID = c.MessageID()
-	return m, err
+	return m, nil
+}
+
+func (c AccountRoleChanged) writeData(w *objectWriter) {
+	w.text("tenant_id", c.TenantID)
+	w.text("account_id", c.AccountID)
+	w.optional("role", c.Role)
+	w.optional("previous_owner_id", c.PreviousOwnerID)
+	w.orNull("new_owner_id", c.NewOwnerID)
+	w.text("reason", c.Reason)
+	w.text("initiated_by", c.InitiatedBy)
+	w.optional("operation_id", c.OperationID)
+	w.optional("tasks", c.Tasks)
 }
 
 // MessageID is what the broker removes repeats by: the same event with another content has another one, so that the
@@ -162,11 +159,4 @@ func DecodeAccountRoleChanged(m Message) (AccountRoleChanged, error) {
 		return AccountRoleChanged{}, err
 	}
 	return c, nil
-}
-
-func present(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
 }

@@ -59,85 +59,89 @@ type ReassignedTask struct {
 	URL      string     `json:"url,omitempty"`
 }
 
-type taskReassignedData struct {
-	TenantID    string           `json:"tenant_id"`
-	AccountID   string           `json:"account_id"`
-	FromID      *string          `json:"from_id"`
-	ToID        *string          `json:"to_id"`
-	Reason      string           `json:"reason"`
-	InitiatedBy string           `json:"initiated_by"`
-	RoleChange  *RoleChangeRef   `json:"role_change,omitempty"`
-	Policy      string           `json:"policy,omitempty"`
-	Correction  bool             `json:"correction"`
-	Tasks       []ReassignedTask `json:"tasks"` // empty, see fillTasks
-}
-
 // Messages is the announcement as it is published: as many structured-mode messages as the limits ask for, each with an
 // id from newID; none when there are no tasks.
 //
 // It doesn't validate: the values are those of our own tables, checked when they came in, and an announcement must never
 // stop a move. For the same reason a title or url beyond its limit is cut or left out, and so is a due date that RFC 3339
 // can't write.
-func (r TaskReassigned) Messages(newID func() string) ([]Message, error) {
-	data := taskReassignedData{
-		TenantID: r.TenantID, AccountID: r.AccountID, FromID: present(r.FromID), ToID: present(r.ToID), Reason: r.Reason,
-		InitiatedBy: r.InitiatedBy, RoleChange: r.RoleChange, Policy: r.Policy, Correction: r.Correction,
-		Tasks: []ReassignedTask{},
-	}
+func (r TaskReassigned) Messages(newID func() string) []Message {
 	var out []Message
 	for rest := r.Tasks; len(rest) > 0; {
-		m, err := envelope{
+		m := envelope{
 			ID: newID(), Source: r.Source, Type: TypeTaskReassigned, Time: r.Time, Subject: r.AccountID,
 			Traceparent: r.Traceparent, tenant: r.TenantID,
-		}.message(SubjectTaskReassigned(r.TenantID), data)
-		if err != nil {
-			return nil, err
-		}
-		n, err := fillTasks(&m, rest)
-		if err != nil {
-			return nil, err
-		}
-		out, rest = append(out, m), rest[n:]
+		}.message(SubjectTaskReassigned(r.TenantID), func(w *objectWriter) {
+			r.writeData(w)
+			rest = rest[w.fill(rest):]
+		})
+		out = append(out, m)
 	}
-	return out, nil
+	return out
 }
 
-// fillTasks puts as many tasks as fit, and at least one, into the empty list that the body ends with.
-func fillTasks(m *Message, tasks []ReassignedTask) (int, error) {
+func (r TaskReassigned) writeData(w *objectWriter) {
+	w.text("tenant_id", r.TenantID)
+	w.text("account_id", r.AccountID)
+	w.orNull("from_id", r.FromID)
+	w.orNull("to_id", r.ToID)
+	w.text("reason", r.Reason)
+	w.text("initiated_by", r.InitiatedBy)
+	if c := r.RoleChange; c != nil {
+		w.member("role_change")
+		w.begin()
+		w.text("source", c.Source)
+		w.text("id", c.ID)
+		w.optional("role", c.Role)
+		w.time("occurred_at", c.OccurredAt)
+		w.optional("operation_id", c.OperationID)
+		w.end()
+	}
+	w.optional("policy", r.Policy)
+	w.boolean("correction", r.Correction)
+}
+
+// fill writes the member "tasks", the last one, with as many as fit and at least one, and returns how many that were.
+func (w *objectWriter) fill(tasks []ReassignedTask) int {
 	const end = "]}}"
-	body := m.Body[:len(m.Body)-len(end)]
+	w.member("tasks")
+	w.b = append(w.b, '[')
 	n := 0
 	for ; n < len(tasks) && n < MaxTasksPerEvent; n++ {
-		b, err := marshal(tasks[n].writable())
-		if err != nil {
-			return 0, err
-		}
+		before := len(w.b)
 		if n > 0 {
-			if len(body)+1+len(b)+len(end) > MaxEventBytes {
-				break
-			}
-			body = append(body, ',')
+			w.b = append(w.b, ',')
 		}
-		body = append(body, b...)
+		tasks[n].write(w)
+		if n > 0 && len(w.b)+len(end) > MaxEventBytes {
+			w.b = w.b[:before]
+			break
+		}
 	}
-	m.Body = append(body, end...)
-	return n, nil
+	w.b = append(w.b, ']')
+	return n
 }
 
-func (t ReassignedTask) writable() ReassignedTask {
-	if utf8.RuneCountInString(t.Title) > MaxTitleLength {
+func (t ReassignedTask) write(w *objectWriter) {
+	w.begin()
+	w.text("id", t.ID)
+	w.whole("revision", t.Revision)
+	// In bytes first: counting characters is only worth it where there may be too many.
+	if len(t.Title) > MaxTitleLength && utf8.RuneCountInString(t.Title) > MaxTitleLength {
 		t.Title = string([]rune(t.Title)[:MaxTitleLength])
 	}
-	if utf8.RuneCountInString(t.URL) > MaxURLLength {
-		t.URL = ""
-	}
+	w.text("title", t.Title)
 	if t.DueAt != nil {
-		due := Micro(*t.DueAt)
-		if t.DueAt = &due; due.Year() < 0 || due.Year() > 9999 {
-			t.DueAt = nil
+		if due := Micro(*t.DueAt); due.Year() >= 0 && due.Year() <= 9999 {
+			w.time("due_at", due)
 		}
 	}
-	return t
+	w.optional("priority", t.Priority)
+	w.text("source", t.Source)
+	if len(t.URL) <= MaxURLLength || utf8.RuneCountInString(t.URL) <= MaxURLLength {
+		w.optional("url", t.URL)
+	}
+	w.end()
 }
 
 // DecodeTaskReassigned reads and validates one message. When the message has a subject, its tenant must be the one in the

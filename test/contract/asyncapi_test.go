@@ -222,7 +222,7 @@ func TestAsyncAPIDescribesWholeMessages(t *testing.T) {
 					t.Error(err)
 				}
 			case event.TaskReassigned:
-				again, _ = d.Messages(func() string { return d.ID })
+				again = d.Messages(func() string { return d.ID })
 			}
 			if d := cmp.Diff(parse(t, body), parse(t, again[0].Body)); d != "" {
 				t.Errorf("%s: the example is not as we write it (-example +ours):\n%s", name, d)

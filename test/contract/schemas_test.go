@@ -27,11 +27,7 @@ func written(t *rapid.T, eventType string) event.Message {
 		return m
 	}
 	r := arbitrary.Reassigned(1, 5).Draw(t, "announcement")
-	messages, err := r.Messages(func() string { return r.ID })
-	if err != nil {
-		t.Fatal(err)
-	}
-	return messages[0]
+	return r.Messages(func() string { return r.ID })[0]
 }
 
 func TestWhatWeWriteSatisfiesItsSchema(t *testing.T) {
