@@ -21,13 +21,16 @@ type Entry struct {
 }
 
 const appendEntries = `
-INSERT INTO outbox (message_id, tenant_id, stream, subject, header, body)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::bytea[])
-ON CONFLICT (message_id) DO NOTHING
-RETURNING key, message_id`
+WITH fresh AS (
+  INSERT INTO outbox (message_id, tenant_id, stream, subject, header, body)
+  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::bytea[])
+  ON CONFLICT (message_id) WHERE stream = 'ROLE_CHANGES' DO NOTHING
+  RETURNING key, message_id
+), owed AS (INSERT INTO outbox_owed (key) SELECT key FROM fresh)
+SELECT key, message_id FROM fresh`
 
-// Append puts the entries into the outbox, in order, as part of tx, and sets their keys. A message id that is there
-// already is left as it is. Offer what it returned to a [Relay] after the commit.
+// Append puts the entries into the outbox, in order, as part of tx, and sets their keys. A role change whose message id is
+// there already is left as it is. Offer what it returned to a [Relay] after the commit.
 func Append(ctx context.Context, tx pgx.Tx, entries []Entry) error {
 	if len(entries) == 0 {
 		return nil
@@ -89,24 +92,37 @@ type execer interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
+// What somebody else has published too stands there twice: on the stream it may do so as well.
 const markPublished = `
-UPDATE outbox o SET published_at = clock_timestamp(), stream_created = p.created, stream_sequence = p.sequence
-FROM unnest($1::bigint[], $2::timestamptz[], $3::bigint[]) AS p(key, created, sequence)
-WHERE o.key = p.key AND o.published_at IS NULL`
+WITH published AS (DELETE FROM outbox_owed WHERE key = ANY($1))
+INSERT INTO outbox_published (stream, stream_created, last_sequence, keys, sequences)
+VALUES ($2, $3, (SELECT max(s) FROM unnest($4::bigint[]) s), $1, $4)`
 
 // mark records where the entries stand that the broker has acknowledged.
 func mark(ctx context.Context, db execer, entries []Entry, stored []event.Stored) error {
-	keys, created, sequences := make([]int64, 0, len(entries)), make([]time.Time, 0, len(entries)), make([]int64, 0, len(entries))
+	type place struct{ keys, sequences []int64 }
+	type stream struct {
+		name    string
+		created time.Time
+	}
+	places := map[stream]*place{}
 	for i, s := range stored {
-		if s.Sequence > 0 {
-			keys, created, sequences = append(keys, entries[i].Key), append(created, s.Created), append(sequences, int64(s.Sequence))
+		if s.Sequence == 0 {
+			continue
+		}
+		on := stream{s.Stream, s.Created}
+		if places[on] == nil {
+			places[on] = &place{}
+		}
+		p := places[on]
+		p.keys, p.sequences = append(p.keys, entries[i].Key), append(p.sequences, int64(s.Sequence))
+	}
+	for on, p := range places {
+		if _, err := db.Exec(ctx, markPublished, p.keys, on.name, on.created, p.sequences); err != nil {
+			return fmt.Errorf("outbox: mark published: %w", err)
 		}
 	}
-	if len(keys) == 0 {
-		return nil
-	}
-	_, err := db.Exec(ctx, markPublished, keys, created, sequences)
-	return err
+	return nil
 }
 
 // Backlog is how much the outbox still owes.
@@ -118,6 +134,6 @@ type Backlog struct {
 // Owed counts what is unpublished.
 func Owed(ctx context.Context, pool *pgxpool.Pool) (Backlog, error) {
 	var b Backlog
-	err := pool.QueryRow(ctx, `SELECT count(*), min(created_at) FROM outbox WHERE published_at IS NULL`).Scan(&b.Unpublished, &b.OldestAt)
+	err := pool.QueryRow(ctx, `SELECT count(*), min(o.created_at) FROM outbox_owed w JOIN outbox o USING (key)`).Scan(&b.Unpublished, &b.OldestAt)
 	return b, err
 }

@@ -134,9 +134,9 @@ func (r *Relay) sweepLoop(ctx context.Context) {
 }
 
 const unpublished = `
-SELECT key, message_id, stream, subject, header, body FROM outbox
-WHERE published_at IS NULL AND created_at <= clock_timestamp() - $1::interval
-ORDER BY key LIMIT 1000 FOR UPDATE SKIP LOCKED`
+SELECT o.key, o.message_id, o.stream, o.subject, o.header, o.body FROM outbox_owed w JOIN outbox o USING (key)
+WHERE o.created_at <= clock_timestamp() - $1::interval
+ORDER BY key LIMIT 1000 FOR UPDATE OF w SKIP LOCKED`
 
 // Sweep publishes up to one batch of what has been unpublished for at least age, and returns how many it found.
 func (r *Relay) Sweep(ctx context.Context, age time.Duration) (int, error) {
@@ -173,7 +173,10 @@ func (r *Relay) Sweep(ctx context.Context, age time.Duration) (int, error) {
 
 // The oldest rows have the smallest keys, or nearly so: what a batch passes over, a later one takes.
 const pruneOutbox = `
-DELETE FROM outbox WHERE key IN (SELECT key FROM outbox ORDER BY key LIMIT 10000) AND published_at < clock_timestamp() - $1::interval`
+WITH old AS (
+  DELETE FROM outbox_published WHERE key IN (SELECT key FROM outbox_published ORDER BY key LIMIT 100) AND published_at < clock_timestamp() - $1::interval
+  RETURNING keys)
+DELETE FROM outbox WHERE key IN (SELECT unnest(keys) FROM old)`
 
 // Prune removes published rows that nobody can need any more: those published more than 31 days ago. Run does it.
 func (r *Relay) Prune(ctx context.Context) error {

@@ -48,7 +48,7 @@ func (o *Operations) Run(ctx context.Context) error {
 }
 
 const (
-	owesTooMuch = `SELECT EXISTS (SELECT FROM outbox WHERE published_at IS NULL ORDER BY key OFFSET $1)`
+	owesTooMuch = `SELECT EXISTS (SELECT FROM outbox_owed ORDER BY key OFFSET $1)`
 	// Ids are ordered by time: whose turn was last comes last.
 	toExpand = `SELECT operation_id FROM operations WHERE state = 'expanding' ORDER BY operation_id <= $1, operation_id LIMIT 100`
 )

@@ -167,7 +167,7 @@ func BenchmarkHundredThousandAccounts(b *testing.B) {
 		start := time.Now()
 		for w.get(id).State == "expanding" {
 			w.expandAll()
-			w.exec(`TRUNCATE outbox`) // as good as published: it would wait otherwise
+			w.exec(`TRUNCATE outbox, outbox_owed`) // as good as published: it would wait otherwise
 			w.offered = nil
 		}
 		return time.Since(start)
@@ -309,11 +309,11 @@ func TestExpandingWaitsWhileTheOutboxOwesMuch(t *testing.T) {
 	w := newWorld(t)
 	w.accounts("ann", "a")
 	w.assign("bob", "a")
-	w.exec(`INSERT INTO outbox (message_id, tenant_id, stream, subject, body) SELECT i::text, 'acme', 's', 's', '' FROM generate_series(1, 20001) i`)
+	w.exec(`INSERT INTO outbox_owed SELECT generate_series(1000, 21000)`)
 	if must[bool](t)(w.ExpandOnce(w.ctx)) {
 		t.Error("it did not wait")
 	}
-	w.exec(`UPDATE outbox SET published_at = now(), stream_created = now(), stream_sequence = 1 WHERE key = (SELECT min(key) FROM outbox)`)
+	w.exec(`DELETE FROM outbox_owed WHERE key = 1000`)
 	if !must[bool](t)(w.ExpandOnce(w.ctx)) {
 		t.Error("it waited for ever")
 	}

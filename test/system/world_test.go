@@ -130,7 +130,7 @@ func (w *world) rest() {
 
 const underWay = `
 SELECT concat_ws(', ',
-  (SELECT count(*) || ' unpublished' FROM outbox WHERE published_at IS NULL HAVING count(*) > 0),
+  (SELECT count(*) || ' unpublished' FROM outbox_owed HAVING count(*) > 0),
   (SELECT count(*) || ' operations' FROM operations WHERE finished_at IS NULL HAVING count(*) > 0),
   (SELECT count(*) || ' windows' FROM notices WHERE state IN ('open', 'closed', 'sending') HAVING count(*) > 0))`
 
@@ -208,6 +208,6 @@ func (h *history) same(what string, want, got []string) {
 func (h *history) announced() []string {
 	return h.all(`
 		SELECT (t ->> 'id') || ' ' || (t ->> 'revision')
-		FROM (SELECT convert_from(body, 'UTF8')::jsonb AS e FROM outbox WHERE tenant_id = $1 AND stream = 'TASK_REASSIGNMENTS' AND published_at IS NOT NULL) o,
+		FROM (SELECT convert_from(body, 'UTF8')::jsonb AS e FROM outbox WHERE tenant_id = $1 AND stream = 'TASK_REASSIGNMENTS' AND key IN (SELECT unnest(keys) FROM outbox_published)) o,
 		     jsonb_array_elements(e -> 'data' -> 'tasks') t ORDER BY 1`, h.tenant)
 }

@@ -225,24 +225,39 @@ CREATE TABLE notifications (
 CREATE INDEX notifications_user ON notifications (tenant_id, user_id, notification_id DESC);
 CREATE UNIQUE INDEX notifications_operation ON notifications (operation_id, kind) WHERE operation_id IS NOT NULL;
 
--- Everything that is to be published, of all parts. Selected by "unpublished", never by a cursor over keys.
+-- Everything that is to be published, of all parts. A row is written once: what becomes of it stands in the two tables
+-- after this one, so that publishing costs no second copy of it. Compressing a body of a few KB costs more than writing it.
 CREATE TABLE outbox (
     key          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    message_id   text COLLATE "C" NOT NULL UNIQUE,
+    message_id   text COLLATE "C" NOT NULL,
     tenant_id    text COLLATE "C" NOT NULL,
     stream       text NOT NULL,
     subject      text NOT NULL,
     header       jsonb, -- NULL: only the Content-Type of a structured CloudEvent
     body         bytea NOT NULL,
-    created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
-    -- After the acknowledgement: which stream (by the time it was created), and where in it.
-    published_at   timestamptz,
-    stream_created timestamptz,
-    stream_sequence bigint,
-    CHECK ((published_at IS NULL) = (stream_sequence IS NULL))
+    created_at   timestamptz NOT NULL DEFAULT clock_timestamp()
+) WITH (toast_tuple_target = 8160);
+-- The ids of role changes are made of what they are about, so that none is issued twice; all others are new.
+CREATE UNIQUE INDEX outbox_role_changes ON outbox (message_id) WHERE stream = 'ROLE_CHANGES';
+
+-- What isn't published yet. Selected by being here, never by a cursor over keys.
+CREATE TABLE outbox_owed (
+    key bigint PRIMARY KEY
+) WITH (autovacuum_vacuum_scale_factor = 0.02);
+
+-- Where the broker has put what is published: a row for all that was acknowledged at once on one stream, which is named
+-- also by the time it was created. The arrays go together.
+CREATE TABLE outbox_published (
+    key            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    stream         text NOT NULL,
+    stream_created timestamptz NOT NULL,
+    last_sequence  bigint NOT NULL,
+    keys           bigint[] NOT NULL,
+    sequences      bigint[] NOT NULL,
+    published_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CHECK (cardinality(keys) = cardinality(sequences))
 );
-CREATE INDEX outbox_unpublished ON outbox (key) WHERE published_at IS NULL;
-CREATE INDEX outbox_published ON outbox (stream, stream_sequence) WHERE published_at IS NOT NULL;
+CREATE INDEX outbox_published_stream ON outbox_published (stream, last_sequence);
 
 CREATE TABLE dead_letters (
     key         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
