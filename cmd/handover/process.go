@@ -104,15 +104,20 @@ func (p *process) start(ctx context.Context) error {
 			return fmt.Errorf("demo company: %w", err)
 		}
 	}
+	if p.has("notifier") {
+		p.service.Go("sender", notifier.Run)
+		p.consume(bus.Consumer{Stream: event.StreamTaskReassignments, Durable: event.ConsumerNotifier, Batch: 512}, notifier.Handle)
+	}
+	return p.move(ctx, operations)
+}
+
+// move starts what moves tasks: the relay, the expander, and the reassigner. The bench measures exactly this.
+func (p *process) move(ctx context.Context, operations *operation.Operations) error {
 	if p.has("api") || p.has("relay") || p.has("reassigner") {
 		p.service.Go("relay", p.relay.Run)
 	}
 	if p.has("api") {
 		p.service.Go("expander", operations.Run)
-	}
-	if p.has("notifier") {
-		p.service.Go("sender", notifier.Run)
-		p.consume(bus.Consumer{Stream: event.StreamTaskReassignments, Durable: event.ConsumerNotifier, Batch: 512}, notifier.Handle)
 	}
 	if p.has("reassigner") {
 		return p.reassign(ctx)
