@@ -61,7 +61,8 @@ Exit code 1 when an answer was wrong: such a result counts for nothing.`,
 	c.Flags().StringSliceVar(&o.Mixes, "mix", []string{"unique"}, "what to run")
 	c.Flags().IntVar(&o.Accounts, "accounts", 20_000, "accounts of the data set")
 	c.Flags().IntVar(&o.Tasks, "tasks", 1_000_000, "tasks of the data set, a multiple of the accounts")
-	c.Flags().IntVar(&o.Changes, "changes", 10_000, "role changes of a run")
+	c.Flags().IntVar(&o.Changes, "changes", 0, "role changes of a run (default 10,000; trickle and read 400)")
+	c.Flags().IntVar(&o.Huge, "huge", 100_000, "open tasks of the account of the mix huge")
 	c.Flags().IntVar(&o.Runs, "runs", 1, "how often each is run; the median is shown")
 	c.Flags().StringVar(&o.Dir, "dir", "", "where the data set is kept; without it, in a temporary directory")
 	return c

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +23,8 @@ type Options struct {
 	Mixes    []string // of Mixes; unique by default
 	Accounts int      // 20,000 by default
 	Tasks    int      // 1,000,000 by default
-	Changes  int      // 10,000 by default
+	Changes  int      // of each mix; as many as the mix says by default
+	Huge     int      // open tasks of the account of the mix huge; 100,000 by default
 	Runs     int      // of which the median counts; 1 by default
 	// Dir holds the servers; what is made there is kept. By default it is a temporary one that is removed.
 	Dir string
@@ -30,25 +32,6 @@ type Options struct {
 	Assemble func(ctx context.Context, databaseURL string, broker *bus.Server) (System, error)
 	Progress io.Writer // lines for a person who waits
 	Logger   *zap.Logger
-}
-
-// A mix is a kind of work.
-type mix struct {
-	name, about string
-	run         func(*bench, context.Context) ([]Result, error)
-}
-
-var mixes = []mix{
-	{"unique", "every change is another account's", (*bench).unique1},
-}
-
-// Mixes are the names of all mixes, and what they are.
-func Mixes() (names []string, about string) {
-	for _, m := range mixes {
-		names = append(names, m.name)
-		about += fmt.Sprintf("  %-14s %s\n", m.name, m.about)
-	}
-	return names, about
 }
 
 // Check says what is wrong with the options, or returns them with the defaults set.
@@ -69,7 +52,7 @@ func (o Options) Check() (Options, error) {
 		flag    string
 		value   *int
 		missing int
-	}{{"--accounts", &o.Accounts, 20_000}, {"--tasks", &o.Tasks, 1_000_000}, {"--changes", &o.Changes, 10_000}, {"--runs", &o.Runs, 1}} {
+	}{{"--accounts", &o.Accounts, 20_000}, {"--tasks", &o.Tasks, 1_000_000}, {"--huge", &o.Huge, 100_000}, {"--runs", &o.Runs, 1}} {
 		if *n.value < 0 {
 			return o, fmt.Errorf("%s must be positive", n.flag)
 		}
@@ -78,6 +61,8 @@ func (o Options) Check() (Options, error) {
 		}
 	}
 	switch {
+	case o.Changes < 0:
+		return o, errors.New("--changes must be positive")
 	case o.Accounts%10 != 0 || o.Accounts < 40:
 		return o, errors.New("--accounts must be a multiple of ten, at least 40: the tenants share them evenly")
 	case o.Tasks%o.Accounts != 0:
@@ -92,7 +77,8 @@ func (o Options) Check() (Options, error) {
 type bench struct {
 	Options
 	servers
-	began time.Time
+	began   time.Time
+	changes int // of the mix at work
 }
 
 // Run measures. Cancelling ctx stops everything, removes what is not to be kept, and returns its error.
@@ -118,6 +104,7 @@ func Run(ctx context.Context, o Options) (report Report, err error) {
 		if !slices.Contains(o.Mixes, m.name) {
 			continue
 		}
+		b.changes = cmp.Or(o.Changes, m.changes)
 		for run := range o.Runs {
 			b.say("%s, run %d of %d", m.name, run+1, o.Runs)
 			results, err := m.run(b, ctx)
@@ -190,5 +177,12 @@ func (b *bench) need(ctx context.Context, templates ...template) error {
 	return b.startPostgres(ctx, nil)
 }
 
-// data is the data set of most mixes.
-func (b *bench) data() dataset { return dataset{accounts: b.Accounts, tasks: b.Tasks, tenants: 10} }
+// tenTenants is the data set of most mixes.
+func (b *bench) tenTenants() dataset {
+	return dataset{accounts: b.Accounts, tasks: b.Tasks, tenants: 10}
+}
+
+// oneTenant is that of the mixes with bulk edits: all accounts may be of one segment.
+func (b *bench) oneTenant() dataset {
+	return dataset{accounts: b.Accounts, tasks: b.Tasks, tenants: 1}
+}

@@ -12,49 +12,34 @@ import (
 
 // runBroker is the broker alone, by the same client: the plan's deliveries are consumed in batches like ours, and for them
 // as many messages of the same size are published as we announced; no database, and nothing is decoded.
-func (b *bench) runBroker(ctx context.Context, p plan, announced verdict) (_ spent, right bool, err error) {
-	w := &world{servers: &b.servers, name: runDatabase}
-	defer func() { err = errors.Join(err, w.close()) }()
-	if w.broker, err = b.startBroker(); err != nil {
-		return spent{}, false, err
-	}
-	// A database of no meaning, to ask for the server's clock and log by the same code.
-	if err := w.create(ctx, w.name, "template0"); err != nil {
-		return spent{}, false, err
+func (b *bench) runBroker(ctx context.Context, p plan, announced verdict) (r Result, err error) {
+	w := &world{servers: &b.servers, name: "postgres"} // only to ask for the server's clock and log by the same code
+	defer func() { err = errors.Join(err, w.closeBroker()) }()
+	if err := w.openBroker(ctx); err != nil {
+		return r, err
 	}
 	if err := w.connect(ctx); err != nil {
-		return spent{}, false, err
+		return r, err
 	}
-	connection, err := bus.Connect(ctx, bus.Options{Name: "bench", InProcess: w.broker})
+	defer w.conn.Close(context.WithoutCancel(ctx))
+	if err := p.publish(ctx, w.client); err != nil {
+		return r, err
+	}
+	s, err := w.measured(ctx, func() error {
+		if err := consumeAndPublish(ctx, w.client, len(p.deliveries), announced); err != nil {
+			return err
+		}
+		return w.acknowledged(ctx)
+	})
 	if err != nil {
-		return spent{}, false, err
+		return r, err
 	}
-	defer connection.Close()
-	if err := connection.EnsureStreams(ctx, bus.Limits{}); err != nil {
-		return spent{}, false, err
-	}
-	if err := p.publish(ctx, connection); err != nil {
-		return spent{}, false, err
-	}
-	clock, err := startClock(ctx, w.conn)
-	if err != nil {
-		return spent{}, false, err
-	}
-	if err := consumeAndPublish(ctx, connection, len(p.deliveries), announced); err != nil {
-		return spent{}, false, err
-	}
-	if err := until(ctx, "changes acknowledged", func() (bool, int, error) {
-		left, err := unacknowledged(ctx, connection)
-		return left == 0, left, err
-	}); err != nil {
-		return spent{}, false, err
-	}
-	s, err := clock.stop(ctx)
-	if err != nil {
-		return s, false, err
-	}
-	on, err := messagesOn(ctx, connection, event.StreamTaskReassignments)
-	return s, on == announced.announcements, err
+	r = newResult(Broker, p.name, len(p.deliveries), s, verdict{moved: announced.moved, announcements: announced.announcements})
+	r.WALBytes, r.PostgresCPU = nil, nil
+	on, err := messagesOn(ctx, w.client, event.StreamTaskReassignments)
+	r.Right = on == announced.announcements
+	b.say("jetstream: %.2f s", s.seconds)
+	return r, err
 }
 
 func consumeAndPublish(ctx context.Context, b *bus.Bus, deliveries int, announced verdict) error {
@@ -90,7 +75,7 @@ func consumeAndPublish(ctx context.Context, b *bus.Bus, deliveries int, announce
 type shares struct {
 	of, deliveries int
 
-	mu           sync.Mutex
+	mu          sync.Mutex
 	done, dealt int
 }
 

@@ -84,11 +84,8 @@ func (r right) ownerOf(account int) string {
 // check holds everything that came out of a run against what must have.
 func (w *world) check(ctx context.Context, r right) (verdict, error) {
 	var v verdict
-	assignees, err := w.checkTasks(ctx, &v, r)
+	assignees, err := w.checkTables(ctx, &v, r)
 	if err != nil {
-		return v, err
-	}
-	if err := w.checkOwners(ctx, &v, r); err != nil {
 		return v, err
 	}
 	if err := w.checkAnnouncements(ctx, &v, r, assignees); err != nil {
@@ -97,7 +94,14 @@ func (w *world) check(ctx context.Context, r right) (verdict, error) {
 	return v, w.checkCounts(ctx, &v, r)
 }
 
-// checkTasks returns with whom each task is, too.
+// checkTables returns with whom each task is, too.
+func (w *world) checkTables(ctx context.Context, v *verdict, r right) ([]string, error) {
+	if err := w.checkOwners(ctx, v, r); err != nil {
+		return nil, err
+	}
+	return w.checkTasks(ctx, v, r)
+}
+
 func (w *world) checkTasks(ctx context.Context, v *verdict, r right) ([]string, error) {
 	assignees := make([]string, r.rows())
 	seen := 0
@@ -203,7 +207,7 @@ func (w *world) readAnnouncements(ctx context.Context, v *verdict, r right) ([]t
 		return people[name]
 	}
 	var all []told
-	err := drain(ctx, w.Bus, event.StreamTaskReassignments, func(m event.Message) {
+	err := drain(ctx, w.client, event.StreamTaskReassignments, func(m event.Message) {
 		v.announcements++
 		v.bytes += int64(len(m.Body))
 		v.largest = max(v.largest, len(m.Body))

@@ -57,25 +57,22 @@ func (w *world) runLimit(ctx context.Context, p plan) (spent, error) {
 			}
 		}
 	}
-	clock, err := startClock(ctx, w.conn)
-	if err != nil {
-		return spent{}, err
-	}
-	var wait sync.WaitGroup
-	var errs [limitSessions]error
-	for i, conn := range sessions {
-		wait.Go(func() {
-			for _, args := range batches[i] {
-				if _, err := conn.Exec(ctx, moveAndRemember, args...); err != nil {
-					errs[i] = fmt.Errorf("limit: %w", err)
-					return
+	return w.measured(ctx, func() error {
+		var wait sync.WaitGroup
+		var errs [limitSessions]error
+		for i, conn := range sessions {
+			wait.Go(func() {
+				for _, args := range batches[i] {
+					if _, err := conn.Exec(ctx, moveAndRemember, args...); err != nil {
+						errs[i] = fmt.Errorf("limit: %w", err)
+						return
+					}
 				}
-			}
-		})
-	}
-	wait.Wait()
-	s, err := clock.stop(ctx)
-	return s, errors.Join(err, errors.Join(errs[:]...))
+			})
+		}
+		wait.Wait()
+		return errors.Join(errs[:]...)
+	})
 }
 
 // rounds are the changes of a session's accounts: first the first of each account, then the second, and so on, since a

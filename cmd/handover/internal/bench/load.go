@@ -8,19 +8,30 @@ import (
 	"io/fs"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"handover.io/internal/postgres"
 )
 
-// loadChunk is how many tasks one statement makes.
-const loadChunk = 50_000
+const (
+	// loadChunk is how many tasks one statement makes.
+	loadChunk = 50_000
+	// sayEvery is how often whoever waits is told how far it is.
+	sayEvery = 2 * time.Second
+)
 
 // A template is a database that runs are copied from: the product's, or that of the limit.
 type template struct {
 	dataset
 	limit bool
+}
+
+// templateOf is what d is copied from. A huge account is no part of it: it is added to the copy.
+func templateOf(d dataset, limit bool) template {
+	d.huge = 0
+	return template{d, limit}
 }
 
 // name changes with everything that makes the data, so one of that name is always what it should be.
@@ -135,8 +146,12 @@ func (t template) addAccounts(ctx context.Context, conn *pgx.Conn, from, to, fro
 	if t.limit {
 		sql = insertLimitTasks
 	}
+	said := time.Now()
 	for row := fromRow; row < toRow; row += loadChunk {
-		say("%d of %d tasks", row-fromRow, toRow-fromRow)
+		if time.Since(said) > sayEvery {
+			said = time.Now()
+			say("%d of %d tasks", row-fromRow, toRow-fromRow)
+		}
 		if _, err := conn.Exec(ctx, sql, row, min(row+loadChunk, toRow), t.accounts, t.tasks); err != nil {
 			return fmt.Errorf("make tasks: %w", err)
 		}

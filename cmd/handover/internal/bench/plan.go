@@ -33,18 +33,64 @@ type plan struct {
 // Everything that is drawn at random is the same in every run.
 func random(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0)) }
 
-// unique is n changes, each of another account.
-func unique(d dataset, n int) (plan, error) {
+// unique is n changes, each of another account. After others, everybody hands on what they have by then.
+func unique(d dataset, name string, n int, before ...plan) (plan, error) {
 	if n > d.accounts {
 		return plan{}, fmt.Errorf("%d changes of as many accounts: there are %d; raise --accounts and --tasks, or lower --changes", n, d.accounts)
 	}
-	p := plan{dataset: d, name: "unique", since: changesFrom, changes: make([]change, n), deliveries: make([]int32, n)}
-	for i, account := range random(1).Perm(d.accounts)[:n] {
-		from := d.owner(account)
+	p := plan{dataset: d, name: name, since: changesFrom.AddDate(0, 0, 30*len(before)), changes: make([]change, n), deliveries: make([]int32, n)}
+	holds := d.holders(before...)
+	for i, account := range random(uint64(1 + len(before))).Perm(d.accounts)[:n] {
+		from := holds(account)
 		p.changes[i] = change{int32(account), int32(from), int32(d.next(from, 1+i%(d.users()-1)))}
 		p.deliveries[i] = int32(i)
 	}
 	return p, nil
+}
+
+// holders says who has an account after the plans.
+func (d dataset) holders(before ...plan) func(account int) int {
+	now := map[int]int{}
+	for _, p := range before {
+		for _, c := range p.changes {
+			now[int(c.account)] = int(c.to)
+		}
+	}
+	return func(account int) int {
+		if user, changed := now[account]; changed {
+			return user
+		}
+		return d.owner(account)
+	}
+}
+
+// hotAccounts is how many accounts the changes of the mix hot are about.
+const hotAccounts = 1000
+
+// hot is n deliveries about a few accounts, each of which goes from hand to hand: nine tenths are changes, one tenth are
+// repeats of those, and they arrive in no order.
+func hot(d dataset, n int) plan {
+	p := plan{dataset: d, name: "hot", since: changesFrom, changes: make([]change, max(1, n*9/10)), deliveries: make([]int32, n)}
+	r := random(2)
+	accounts := r.Perm(d.accounts)[:min(hotAccounts, d.accounts/4)]
+	now := make([]int, len(accounts))
+	for i := range p.changes {
+		a := i % len(accounts)
+		from := now[a]
+		if i < len(accounts) {
+			from = d.owner(accounts[a])
+		}
+		now[a] = d.next(from, 1+r.IntN(d.users()-1))
+		p.changes[i] = change{int32(accounts[a]), int32(from), int32(now[a])}
+	}
+	for i := range p.deliveries {
+		p.deliveries[i] = int32(i)
+		if i >= len(p.changes) {
+			p.deliveries[i] = int32(r.IntN(len(p.changes)))
+		}
+	}
+	r.Shuffle(n, func(i, j int) { p.deliveries[i], p.deliveries[j] = p.deliveries[j], p.deliveries[i] })
+	return p
 }
 
 func (p plan) id(i int) string { return p.name + "-" + strconv.Itoa(i) }

@@ -54,6 +54,11 @@ type Result struct {
 	PeakRSS      *int64   `json:"peak_rss_bytes"` // of this process
 	Right        bool     `json:"right"`
 
+	// Of some mixes alone: what a bulk edit beside a trickle did, and what the tasks take on disk.
+	BulkChangesPerS *float64 `json:"bulk_changes_per_s,omitempty"`
+	TasksHeap       int64    `json:"tasks_heap_bytes,omitempty"`
+	TasksIndexes    int64    `json:"tasks_index_bytes,omitempty"`
+
 	TasksMoved      int       `json:"tasks_moved"`
 	Announcements   int       `json:"announcements,omitempty"`
 	LargestMessage  int       `json:"largest_message_bytes,omitempty"`
@@ -129,6 +134,10 @@ func (r Report) Print(w io.Writer) {
 			number("%.2f", x.ServiceCPU), number("%.2f", x.PostgresCPU), megabytes(x.PeakRSS), yes(x.Right))
 	}
 	_ = table.Flush()
+	fmt.Fprintln(w)
+	for _, x := range r.Results {
+		x.printMore(w)
+	}
 	for _, x := range r.Results {
 		if !x.Right {
 			fmt.Fprintf(w, "\n%s of %s is WRONG: %d differences from the fold\n", x.Mix, cmp.Or(x.Contender, Handover), x.DifferenceCount)
@@ -138,6 +147,22 @@ func (r Report) Print(w io.Writer) {
 		}
 	}
 	fmt.Fprint(w, caveats)
+}
+
+// printMore is what some mixes have to say beside their numbers in the table.
+func (r Result) printMore(w io.Writer) {
+	if len(r.EachRun) > 0 {
+		fmt.Fprintf(w, "%s of %s, changes a second of each run: %.0f\n", r.Mix, r.Contender, r.EachRun)
+	}
+	if r.BulkChangesPerS != nil {
+		fmt.Fprintf(w, "%s: the edits beside it went at %.0f changes a second\n", r.Mix, *r.BulkChangesPerS)
+	}
+	if r.TasksHeap > 0 {
+		fmt.Fprintf(w, "%s: afterwards the tasks take %d MB, their indexes %d MB\n", r.Mix, r.TasksHeap>>20, r.TasksIndexes>>20)
+	}
+	if r.Contender == Handover && r.Mix == "huge" {
+		fmt.Fprintf(w, "%s: %d announcements, the largest of %d bytes\n", r.Mix, r.Announcements, r.LargestMessage)
+	}
 }
 
 const caveats = `

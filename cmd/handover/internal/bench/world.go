@@ -76,35 +76,69 @@ func (s *servers) startBroker() (*bus.Server, error) {
 type world struct {
 	*servers
 	System
-	name   string
-	conn   *pgx.Conn // of the bench itself
-	broker *bus.Server
+	assemble func(ctx context.Context, databaseURL string, broker *bus.Server) (System, error)
+	name     string
+	conn     *pgx.Conn // of the bench itself
+	broker   *bus.Server
+	client   *bus.Bus // of whoever publishes and subscribes
 }
 
 const runDatabase = "bench_run"
 
-// open makes a world of a template. Prepare, if any, changes the data before the checkpoint that every run begins with.
-func (b *bench) open(ctx context.Context, t template, prepare func(context.Context, *pgx.Conn) error) (_ *world, err error) {
-	w := &world{servers: &b.servers, name: runDatabase}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, w.close())
-		}
-	}()
+// prepare changes the data of a template before the checkpoint that every run begins with.
+type prepare func(context.Context, *pgx.Conn) error
+
+// with makes a world of a template, has it used, and takes it away.
+func (b *bench) with(ctx context.Context, t template, prepare prepare, use func(*world) error) (err error) {
+	w := &world{servers: &b.servers, assemble: b.Assemble, name: runDatabase}
+	defer func() { err = errors.Join(err, w.close()) }()
 	if err := w.openDatabase(ctx, t, prepare); err != nil {
-		return nil, err
+		return err
 	}
-	if w.broker, err = b.startBroker(); err != nil {
-		return nil, err
+	if !t.limit {
+		if err := w.openBroker(ctx); err != nil {
+			return err
+		}
+		if err := w.restart(ctx); err != nil {
+			return err
+		}
 	}
-	if t.limit {
-		return w, nil
-	}
-	w.System, err = b.Assemble(ctx, b.databaseURL(w.name), w.broker)
-	return w, err
+	return use(w)
 }
 
-func (w *world) openDatabase(ctx context.Context, t template, prepare func(context.Context, *pgx.Conn) error) (err error) {
+// openBroker gives the world an empty broker, in place of the one it had.
+func (w *world) openBroker(ctx context.Context) (err error) {
+	if err := w.closeBroker(); err != nil {
+		return err
+	}
+	if w.broker, err = w.startBroker(); err != nil {
+		return err
+	}
+	if w.client, err = bus.Connect(ctx, bus.Options{Name: "handover bench", InProcess: w.broker}); err != nil {
+		return err
+	}
+	return w.client.EnsureStreams(ctx, bus.Limits{})
+}
+
+// restart ends the product, if it runs, and makes it anew; it doesn't start it.
+func (w *world) restart(ctx context.Context) (err error) {
+	if err := w.stop(ctx); err != nil {
+		return err
+	}
+	w.System, err = w.assemble(ctx, w.databaseURL(w.name), w.broker)
+	return err
+}
+
+func (w *world) stop(ctx context.Context) error {
+	if w.Stop == nil {
+		return nil
+	}
+	stop := w.Stop
+	w.System = System{}
+	return stop(ctx)
+}
+
+func (w *world) openDatabase(ctx context.Context, t template, prepare prepare) error {
 	if err := w.create(ctx, w.name, t.name()); err != nil {
 		return err
 	}
@@ -133,18 +167,37 @@ func (w *world) connect(ctx context.Context) (err error) {
 func (w *world) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closePatience)
 	defer cancel()
-	var errs []error
-	if w.Stop != nil {
-		errs = append(errs, w.Stop(ctx))
-	}
-	if w.broker != nil {
-		w.broker.Close()
-		errs = append(errs, os.RemoveAll(w.broker.Dir()))
-	}
+	errs := []error{w.stop(ctx), w.closeBroker()}
 	if w.conn != nil {
 		errs = append(errs, w.conn.Close(ctx), w.drop(ctx, w.name))
 	}
 	return errors.Join(errs...)
+}
+
+func (w *world) closeBroker() error {
+	if w.client != nil {
+		w.client.Close()
+		w.client = nil
+	}
+	if w.broker == nil {
+		return nil
+	}
+	dir := w.broker.Dir()
+	w.broker.Close()
+	w.broker = nil
+	return os.RemoveAll(dir)
+}
+
+// measured is what do took.
+func (w *world) measured(ctx context.Context, do func() error) (spent, error) {
+	clock, err := startClock(ctx, w.conn)
+	if err != nil {
+		return spent{}, err
+	}
+	if err := do(); err != nil {
+		return spent{}, err
+	}
+	return clock.stop(ctx)
 }
 
 const (
@@ -188,8 +241,13 @@ func (w *world) settled(ctx context.Context, n int) error {
 	if err := w.announced(ctx); err != nil {
 		return err
 	}
+	return w.acknowledged(ctx)
+}
+
+// acknowledged waits until the consumers of role changes have nothing left to do.
+func (w *world) acknowledged(ctx context.Context) error {
 	return until(ctx, "changes acknowledged", func() (bool, int, error) {
-		left, err := unacknowledged(ctx, w.Bus)
+		left, err := unacknowledged(ctx, w.client)
 		return left == 0, left, err
 	})
 }
