@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -19,6 +21,7 @@ import (
 
 func (a *app) benchCommand() *cobra.Command {
 	var o bench.Options
+	var from, chart string
 	_, about := bench.Mixes()
 	c := &cobra.Command{
 		Use:   "bench",
@@ -36,18 +39,22 @@ with --dir the data set is kept and used again. Ctrl-C stops and cleans up.
 
 Exit code 1 when an answer was wrong: such a result counts for nothing.`,
 		Example: `  handover bench
-  handover bench --runs 3 --dir /var/tmp/bench --json > result.json`,
+  handover bench --mix all --runs 3 --dir /var/tmp/bench --json > result.json
+  handover bench --from result.json --chart result.svg
+  handover bench --mix bulk --accounts 100000 --tasks 5000000 --changes 100000`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if _, err := o.Check(); err != nil {
 				return err
 			}
-			o.Progress, o.Logger = a.stderr, quietLogger()
-			o.Assemble = assemble(o.Logger)
-			ctx := service.Signals(cmd.Context(), func() { fmt.Fprintln(a.stderr, "stopping; a second Ctrl-C ends it at once") })
-			report, err := bench.Run(ctx, o)
+			report, err := a.bench(cmd.Context(), o, from)
 			if err != nil {
 				return failed(err)
+			}
+			if chart != "" {
+				if err := writeChart(chart, report); err != nil {
+					return failed(err)
+				}
 			}
 			if err := a.print(report, report.Print); err != nil {
 				return failed(err)
@@ -65,7 +72,43 @@ Exit code 1 when an answer was wrong: such a result counts for nothing.`,
 	c.Flags().IntVar(&o.Huge, "huge", 100_000, "open tasks of the account of the mix huge")
 	c.Flags().IntVar(&o.Runs, "runs", 1, "how often each is run; the median is shown")
 	c.Flags().StringVar(&o.Dir, "dir", "", "where the data set is kept; without it, in a temporary directory")
+	c.Flags().StringVar(&chart, "chart", "", "file for a picture of the results (SVG)")
+	c.Flags().StringVar(&from, "from", "", "measure nothing: show the results in this file, written by --json")
 	return c
+}
+
+// bench measures, or reads what was measured before.
+func (a *app) bench(ctx context.Context, o bench.Options, from string) (bench.Report, error) {
+	if from != "" {
+		text, err := os.ReadFile(from)
+		if err != nil {
+			return bench.Report{}, err
+		}
+		var report bench.Report
+		if err := json.Unmarshal(text, &report); err != nil {
+			return bench.Report{}, fmt.Errorf("%s: %w; it must be what --json wrote", from, err)
+		}
+		if len(report.Results) == 0 {
+			return bench.Report{}, fmt.Errorf("%s has no results; it must be what --json wrote", from)
+		}
+		return report, nil
+	}
+	o.Progress, o.Logger = a.stderr, quietLogger()
+	o.Assemble = assemble(o.Logger)
+	ctx = service.Signals(ctx, func() { fmt.Fprintln(a.stderr, "stopping; a second Ctrl-C ends it at once") })
+	report, err := bench.Run(ctx, o)
+	if ctx.Err() != nil {
+		return report, errors.New("stopped before the end; nothing was measured")
+	}
+	return report, err
+}
+
+func writeChart(path string, report bench.Report) error {
+	var picture bytes.Buffer
+	if err := report.Chart(&picture); err != nil {
+		return err
+	}
+	return os.WriteFile(path, picture.Bytes(), 0o644)
 }
 
 // quietLogger shows only what is wrong: a line per batch would be part of what is measured.
