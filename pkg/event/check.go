@@ -3,7 +3,6 @@ package event
 import (
 	"fmt"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -21,10 +20,18 @@ const (
 	maxRevision = 1<<53 - 1
 )
 
-var tenantID = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
-
-// ValidTenantID tells whether s can be a tenant id: lower-case letters, digits and hyphens, at most 63, no hyphen first.
-func ValidTenantID(s string) bool { return tenantID.MatchString(s) }
+// ValidTenantID tells whether s can be a tenant id: [a-z0-9][a-z0-9-]{0,62}.
+func ValidTenantID(s string) bool {
+	if len(s) == 0 || len(s) > 63 || s[0] == '-' {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return true
+}
 
 // CheckID says what is wrong with an upstream id, or "" when nothing is: 1 to 128 characters of valid UTF-8, no control
 // characters, not "." or "..".

@@ -91,7 +91,7 @@ func decode(m Message, wantType string) (envelope, *object, error) {
 	if e.Type != wantType {
 		return envelope{}, nil, &Invalid{Reason: ReasonUnknownType, Field: "type", Remedy: "is " + quote(e.Type) + "; here only " + wantType + " is understood"}
 	}
-	if media, _, err := mime.ParseMediaType(e.ContentType); e.ContentType != "" && (err != nil || media != contentTypeJSON && !strings.HasSuffix(media, "+json")) {
+	if media, ok := mediaType(e.ContentType); e.ContentType != "" && (!ok || media != contentTypeJSON && !strings.HasSuffix(media, "+json")) {
 		return envelope{}, nil, invalid("datacontenttype", "is %s; it must be application/json", quote(e.ContentType))
 	}
 	if len(e.Data) == 0 {
@@ -114,7 +114,7 @@ func readEnvelope(m Message) (envelope, error) {
 	if err != nil {
 		return envelope{}, err
 	}
-	media, _, _ := mime.ParseMediaType(contentType)
+	media, _ := mediaType(contentType)
 	switch {
 	case media == contentTypeStructured || contentType == "" && version == "":
 		return readStructured(m.Body)
@@ -122,6 +122,15 @@ func readEnvelope(m Message) (envelope, error) {
 		return readBinary(m, contentType)
 	}
 	return envelope{}, notCloudEvent("Content-Type", "is "+quote(contentType)+" and there is no ce-specversion header; send "+contentTypeStructured+", or the attributes in ce-* headers")
+}
+
+// mediaType is a content type without its parameters, in lower case.
+func mediaType(contentType string) (media string, ok bool) {
+	if contentType == contentTypeStructured || contentType == contentTypeJSON {
+		return contentType, true
+	}
+	media, _, err := mime.ParseMediaType(contentType)
+	return media, err == nil
 }
 
 func readStructured(body []byte) (envelope, error) {
