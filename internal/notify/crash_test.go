@@ -3,9 +3,12 @@ package notify
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
+
+	"handover.io/internal/testkit"
 )
 
 func (w *world) claimed(want int) []claim {
@@ -160,7 +163,9 @@ func TestManySendersAtOnceSendEachMailOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.exec(`INSERT INTO users (tenant_id, user_id, name, email) SELECT 'demo', 'u' || n, 'U', 'u' || n || '@example.com' FROM generate_series(1, 120) n`)
-	w.exec(`INSERT INTO tasks (tenant_id, task_id, account_id, title, assignee_id, revision, assigned_at, effective_at) SELECT 'demo', 'x' || n, 'acme', 'T', 'u' || n, 1, now(), now() FROM generate_series(1, 120) n`)
+	for n := range 120 {
+		testkit.PutTasks(t, w.pool, testkit.Task{Tenant: "demo", ID: fmt.Sprint("x", n+1), Account: "acme", Title: "T", Assignee: fmt.Sprint("u", n+1), Revision: 1, Since: time.Now()})
+	}
 	w.exec(`INSERT INTO notices (tenant_id, recipient_id, account_id, state, opened_at, close_at, next_try_at) SELECT 'demo', 'u' || n, 'acme', 'closed', now(), now(), now() FROM generate_series(1, 120) n`)
 	w.exec(`INSERT INTO notice_items (tenant_id, recipient_id, task_id, revision, kind, notice_id, account_id, moved_by, reason, moved_at)
 SELECT tenant_id, recipient_id, 'x' || substr(recipient_id, 2), 1, 'received', notice_id, 'acme', 'noa', 'api', now() FROM notices`)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"handover.io/pkg/event"
+	"handover.io/internal/testkit"
 )
 
 // refuse answers every mail with this outcome.
@@ -180,7 +181,7 @@ func TestAtSendingTimeTheMailTellsTheTruth(t *testing.T) {
 	w := newWorld(t)
 	w.handle(w.move("acme", "maya", "ada", "t1", "t2", "t3", "t4"))
 	w.handle(w.move("acme", "ada", "lee", "t2"))
-	w.exec(`UPDATE tasks SET status = 'completed' WHERE task_id = 't3'`)
+	testkit.CloseTask(t, w.pool, "demo", "t3")
 	w.handle(w.move("acme", "ada", "lee", "t4"))
 	w.handle(w.move("acme", "lee", "ada", "t4"))
 	w.elapse(DefaultWindow)
@@ -198,7 +199,7 @@ func TestNothingLeftToTellIsNoMail(t *testing.T) {
 	w.handle(w.move("acme", "maya", "ada", "t1"))
 	w.handle(w.move("acme", "ada", "maya", "t1"))
 	w.elapse(DefaultWindow)
-	w.exec(`UPDATE tasks SET status = 'cancelled'`)
+	testkit.CloseTask(t, w.pool, "demo", "t1")
 	w.run(0)
 	w.expect("ada acme suppressed, maya acme suppressed")
 	if len(w.post.tried) != 0 {

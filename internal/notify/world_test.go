@@ -77,15 +77,10 @@ func (w *world) move(account, from, to string, tasks ...string) event.TaskReassi
 		InitiatedBy: "noa", Policy: "move_all_tasks", RoleChange: &event.RoleChangeRef{Source: "crm", ID: "1", Role: "success_manager", OccurredAt: time.Now()},
 	}
 	for _, task := range tasks {
-		var revision int64
-		err := w.pool.QueryRow(context.Background(), `
-INSERT INTO tasks AS t (tenant_id, task_id, account_id, title, assignee_id, revision, assigned_at, effective_at)
-VALUES ('demo', $1, $2, 'Title of ' || $1 || '.', nullif($3, ''), 1, now(), now())
-ON CONFLICT (tenant_id, task_id) DO UPDATE SET assignee_id = excluded.assignee_id, revision = t.revision + 1
-RETURNING revision`, task, account, to).Scan(&revision)
-		if err != nil {
-			w.t.Fatal(err)
-		}
+		revision := testkit.One[int64](w.t, w.pool, `SELECT coalesce((SELECT revision FROM tasks WHERE task_id = $1), 0) + 1`, task)
+		testkit.CloseTask(w.t, w.pool, "demo", task)
+		w.exec(`DELETE FROM task_rows WHERE task_id = $1`, task)
+		testkit.PutTasks(w.t, w.pool, testkit.Task{Tenant: "demo", ID: task, Account: account, Title: "Title of " + task + ".", Assignee: to, Revision: revision, Since: time.Now()})
 		r.Tasks = append(r.Tasks, event.ReassignedTask{ID: task, Revision: revision, Title: task, Source: "manual"})
 	}
 	return r

@@ -2,6 +2,7 @@ package operation_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"handover.io/internal/operation"
 	"handover.io/internal/roster"
+	"handover.io/internal/testkit"
 	"handover.io/pkg/event"
 )
 
@@ -99,7 +101,7 @@ func TestRoleChangeShowsTheTasksThatMove(t *testing.T) {
 			w.task("cyds", "a", "cyd", "integration", "")
 			w.task("elsewhere", "b", "ann", "integration", "")
 			w.task("closed", "a", "ann", "integration", "")
-			w.exec(`UPDATE tasks SET status = 'completed' WHERE task_id = 'closed'`)
+			testkit.CloseTask(t, w.pool, "acme", "closed")
 			accepted := w.change("a", success, "bob")
 			var got []string
 			for _, m := range accepted.Preview.Tasks {
@@ -136,8 +138,9 @@ func TestPreviewShowsTheFirstHundred(t *testing.T) {
 	w := newWorld(t)
 	w.policy("move_all_tasks")
 	w.accounts("ann", "a")
-	w.exec(`INSERT INTO tasks (tenant_id, task_id, account_id, title, assignee_id, base_assignee, assigned_at, effective_at)
-		SELECT 'acme', 't-' || to_char(i, 'FM000'), 'a', 'Call', 'ann', 'ann', now(), now() FROM generate_series(1, 250) i`)
+	for i := range 250 {
+		w.task(fmt.Sprintf("t-%03d", i+1), "a", "ann", "manual", "")
+	}
 	got := w.change("a", success, "bob").Preview
 	if got.TaskCount != 250 || len(got.Tasks) != 100 || got.Tasks[99].ID != "t-100" {
 		t.Errorf("%d tasks, %d shown", got.TaskCount, len(got.Tasks))

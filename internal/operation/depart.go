@@ -152,7 +152,7 @@ const whatTheyLeave = `
 WITH held AS (
   SELECT account_id FROM account_roles WHERE tenant_id = $1 AND latest_owner = $2
 ), busy AS (
-  SELECT account_id, n FROM open_tasks WHERE tenant_id = $1 AND assignee_id = $2 AND n > 0
+  SELECT account_id, n FROM holdings WHERE tenant_id = $1 AND assignee_id = $2
 )
 SELECT (SELECT count(*) FROM held), (SELECT coalesce(sum(n), 0)::bigint FROM busy),
        greatest(clock_timestamp(), $3::timestamptz, (
@@ -199,8 +199,8 @@ SELECT account_id FROM (
   (SELECT DISTINCT account_id FROM account_roles
    WHERE tenant_id = $1 AND latest_owner = $2 AND latest_at <= $3 AND account_id > $5 ORDER BY account_id LIMIT $6)
   UNION
-  (SELECT account_id FROM open_tasks
-   WHERE $4 AND tenant_id = $1 AND assignee_id = $2 AND n > 0 AND account_id > $5 ORDER BY account_id LIMIT $6)
+  (SELECT DISTINCT account_id FROM holdings
+   WHERE $4 AND tenant_id = $1 AND assignee_id = $2 AND account_id > $5 ORDER BY account_id LIMIT $6)
 ) a ORDER BY account_id LIMIT $6`
 
 // leftAccounts are the next accounts where the person leaves something, in order.
@@ -216,8 +216,8 @@ const leftThings = `
 SELECT account_id, role FROM account_roles
 WHERE tenant_id = $1 AND account_id = ANY($5) AND latest_owner = $2 AND latest_at <= $3
 UNION ALL
-SELECT account_id, '' FROM open_tasks
-WHERE $4 AND tenant_id = $1 AND assignee_id = $2 AND account_id = ANY($5) AND n > 0
+SELECT DISTINCT account_id, '' FROM holdings
+WHERE $4 AND tenant_id = $1 AND assignee_id = $2 AND account_id = ANY($5)
 ORDER BY 1, 2`
 
 // handovers are the changes to a chunk of accounts, whose heads are locked: each role of the person, and their tasks.

@@ -36,7 +36,7 @@ const (
 SELECT o.operation_id, o.tenant_id, o.kind, o.initiated_by, o.accounts, o.unchanged, o.changes, o.applied, o.refused, o.tasks_moved, coalesce(o.problem, ''),
        coalesce(o.request ->> 'role', ''), coalesce(o.request ->> 'account_id', ''), coalesce(a.name, ''),
        coalesce(o.request ->> 'user_id', ''), coalesce(p.name, ''), coalesce(o.request ->> 'owner_id', ''), coalesce(w.name, ''),
-       coalesce((SELECT sum(n) FROM open_tasks t WHERE t.tenant_id = o.tenant_id AND t.assignee_id = o.request ->> 'user_id' AND t.n > 0), 0)::bigint
+       coalesce((SELECT sum(n) FROM holdings h WHERE h.tenant_id = o.tenant_id AND h.assignee_id = o.request ->> 'user_id'), 0)::bigint
 FROM operations o
 LEFT JOIN accounts a ON a.tenant_id = o.tenant_id AND a.account_id = o.request ->> 'account_id'
 LEFT JOIN users p ON p.tenant_id = o.tenant_id AND p.user_id = o.request ->> 'user_id'

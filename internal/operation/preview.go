@@ -18,8 +18,8 @@ SELECT latest_owner, coalesce(latest_owner, last_person), CASE WHEN latest_at > 
 FROM account_roles WHERE tenant_id = $1 AND account_id = $2 AND role = $3`
 	tasksOfChange = `
 SELECT count(*) OVER (), t.task_id, t.title, t.assignee_id, $5
-FROM tasks t
-WHERE t.tenant_id = $1 AND t.account_id = $2 AND t.status IN ('open', 'in_progress')
+FROM open_tasks t
+WHERE t.tenant_id = $1 AND t.account_id = $2
   AND t.assignee_id = ANY($3) AND t.assignee_id <> $5 AND t.effective_at <= $7
   AND (t.role = '' OR t.role = $4)
   AND ($6 = 'move_all_tasks' OR ($6 = 'move_automated_tasks' AND t.source <> 'manual'))
@@ -63,8 +63,8 @@ LEFT JOIN LATERAL (
   SELECT latest_owner, coalesce(latest_owner, last_person) AS last, CASE WHEN latest_at > since THEN last_person END AS before
   FROM account_roles r WHERE r.tenant_id = $1 AND r.account_id = a.account_id AND r.role = $3 LIMIT 1) r ON true
 LEFT JOIN LATERAL (
-  SELECT count(*) AS n FROM tasks t
-  WHERE t.tenant_id = $1 AND t.account_id = a.account_id AND t.status IN ('open', 'in_progress')
+  SELECT count(*) AS n FROM open_tasks t
+  WHERE t.tenant_id = $1 AND t.account_id = a.account_id
     AND t.assignee_id IN (r.last, r.before) AND t.assignee_id <> $4 AND t.effective_at <= $6
     AND (t.role = '' OR t.role = $3)
     AND ($5 = 'move_all_tasks' OR ($5 = 'move_automated_tasks' AND t.source <> 'manual'))
@@ -104,14 +104,13 @@ const previewLeaving = `
 WITH held AS (
   SELECT account_id, role FROM account_roles WHERE tenant_id = $1 AND latest_owner = $2
 ), busy AS (
-  SELECT account_id, n FROM open_tasks WHERE tenant_id = $1 AND assignee_id = $2 AND n > 0
+  SELECT account_id, n FROM holdings WHERE tenant_id = $1 AND assignee_id = $2
 )
 SELECT (SELECT count(*) FROM (SELECT account_id FROM held UNION SELECT account_id FROM busy WHERE $4) a),
        (SELECT count(*) FROM held),
        CASE WHEN $4 THEN (SELECT coalesce(sum(n), 0) FROM busy)::bigint ELSE (
-         SELECT count(*) FROM busy a
-         JOIN tasks t ON t.tenant_id = $1 AND t.account_id = a.account_id AND t.status IN ('open', 'in_progress') AND t.assignee_id = $2
-         WHERE t.effective_at <= $5 AND ($3 = 'move_all_tasks' OR ($3 = 'move_automated_tasks' AND t.source <> 'manual'))
+         SELECT count(*) FROM open_tasks t
+         WHERE t.tenant_id = $1 AND t.assignee_id = $2 AND t.effective_at <= $5 AND ($3 = 'move_all_tasks' OR ($3 = 'move_automated_tasks' AND t.source <> 'manual'))
            AND EXISTS (SELECT FROM held h WHERE h.account_id = t.account_id AND (t.role = '' OR t.role = h.role))) END`
 
 // previewDeparture is what a departure to a successor would do.

@@ -111,7 +111,7 @@ func TestWhatTheInitiatorIsTold(t *testing.T) {
 	w.expandAll()
 	op := w.depart("ann", operation.Departure{Kind: event.ByUserDeleted, SuccessorID: p("eve"), Tasks: true})
 	w.expandAll()
-	w.exec(`UPDATE open_tasks SET n = 0 WHERE assignee_id = 'ann' AND account_id <> 'a'`) // as the reassigner does; one is refused
+	w.exec(`DELETE FROM holdings WHERE assignee_id = 'ann' AND account_id <> 'a'`) // as the reassigner does; one is refused
 	w.progress(operation.Applied{OperationID: op.ID, Applied: 6, Refused: 1, TasksMoved: 2})
 	want := []string{
 		"Acme Corp: 14 open tasks moved to Cyd", "Acme Corp: 1 open task moved to Ann", "Acme Corp: Bob is success manager now, no open tasks moved",

@@ -98,9 +98,7 @@ func many(n int) []string {
 // task puts an open task of somebody's on an account, assigned an hour ago.
 func (w *world) task(id, account, assignee, source, role string) {
 	w.Helper()
-	w.exec(`INSERT INTO tasks (tenant_id, task_id, account_id, title, source, role, assignee_id, base_assignee, assigned_at, effective_at)
-		VALUES ('acme', $1, $2, 'Call ' || $1, $4, $5, $3, $3, now() - interval '1 hour', now() - interval '1 hour')`, id, account, assignee, source, role)
-	w.exec(`INSERT INTO open_tasks AS o VALUES ('acme', $1, $2, 1) ON CONFLICT (tenant_id, assignee_id, account_id) DO UPDATE SET n = o.n + 1`, assignee, account)
+	testkit.PutTasks(w, w.pool, testkit.Task{Tenant: "acme", ID: id, Account: account, Title: "Call " + id, Source: source, Role: role, Assignee: assignee, Since: w.clock().Add(-time.Hour)})
 }
 
 // issued are the changes in the outbox, in order.

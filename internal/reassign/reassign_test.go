@@ -38,9 +38,8 @@ func TestPolicyDecidesWhichOpenTasksFollow(t *testing.T) {
 			w.task("sales", "a", "success_play", "sales_manager")
 			w.task("elsewhere", "b", "success_play", "")
 			w.task("closed", "a", "success_play", "")
-			w.exec(`UPDATE tasks SET status = 'completed' WHERE task_id = 'closed'`)
-			w.task("bobs", "a", "success_play", "")
-			w.exec(`UPDATE tasks SET assignee_id = 'cyd', base_assignee = 'cyd' WHERE task_id = 'bobs'`)
+			testkit.CloseTask(t, w.pool, "acme", "closed")
+			testkit.PutTasks(t, w.pool, testkit.Task{Tenant: "acme", ID: "cyds", Account: "a", Source: "success_play", Assignee: "cyd", Since: w.now.Add(-time.Hour)})
 
 			w.deliver(w.change("c1", "a", "ann", "bob", 0))
 
@@ -302,9 +301,11 @@ func TestAnnouncementsOfAHugeAccountStayWithinTheLimits(t *testing.T) {
 	w := newWorld(t)
 	w.policy("move_all_tasks")
 	const tasks = 3000
-	w.exec(`INSERT INTO tasks (tenant_id, task_id, account_id, title, assignee_id, base_assignee, assigned_at, effective_at)
-		SELECT 'acme', 't' || n, 'a', repeat('<é>', 160), 'ann', 'ann', $1, $1 FROM generate_series(1, $2) n`, w.now.Add(-time.Hour), tasks)
-	w.exec(`INSERT INTO open_tasks VALUES ('acme', 'ann', 'a', $1)`, tasks)
+	var put []testkit.Task
+	for i := range tasks {
+		put = append(put, testkit.Task{Tenant: "acme", ID: fmt.Sprint("t", i), Account: "a", Title: strings.Repeat("<é>", 160), Assignee: "ann", Since: w.now.Add(-time.Hour)})
+	}
+	testkit.PutTasks(t, w.pool, put...)
 	w.deliver(w.change("c1", "a", "ann", "bob", 0))
 	told := map[string]bool{}
 	for _, body := range all[[]byte](w, `SELECT body FROM outbox`) {
@@ -324,7 +325,7 @@ func TestAnnouncementsOfAHugeAccountStayWithinTheLimits(t *testing.T) {
 	if len(told) != tasks {
 		t.Errorf("%d of %d tasks announced", len(told), tasks)
 	}
-	if got := one[int](w, `SELECT n FROM open_tasks WHERE assignee_id = 'bob'`); got != tasks {
+	if got := one[int](w, `SELECT n FROM holdings WHERE assignee_id = 'bob'`); got != tasks {
 		t.Errorf("bob has %d by the count", got)
 	}
 }

@@ -65,11 +65,15 @@ WITH fresh AS (
   RETURNING key, digest, tenant_id, account_id, role, from_id, to_id, occurred_at, policy, reason, initiated_by
 ), judged AS (
   SELECT f.key, f.digest, f.tenant_id, f.account_id, f.role, coalesce(f.from_id, o.last_person) AS from_id, f.to_id, f.occurred_at, f.policy, f.reason, f.initiated_by,
-         count(*) OVER (PARTITION BY f.tenant_id, f.account_id) > 1 OR h.newest_at > f.occurred_at OR h.previous_at >= f.occurred_at AS late
+         count(*) OVER (PARTITION BY f.tenant_id, f.account_id) > 1 OR h.newest_at > f.occurred_at OR h.previous_at >= f.occurred_at
+           OR n.newer IS NOT NULL AS late
   FROM fresh f
   CROSS JOIN LATERAL (SELECT newest_at, previous_at FROM account_heads h WHERE h.tenant_id = f.tenant_id AND h.account_id = f.account_id LIMIT 1) h
   LEFT JOIN LATERAL (
     SELECT last_person FROM account_roles o WHERE o.tenant_id = f.tenant_id AND o.account_id = f.account_id AND o.role = f.role AND f.role <> '' LIMIT 1) o ON true
+  LEFT JOIN LATERAL (
+    SELECT true AS newer FROM holdings n
+    WHERE n.tenant_id = f.tenant_id AND n.assignee_id = coalesce(f.from_id, o.last_person) AND n.account_id = f.account_id AND n.effective_at > f.occurred_at LIMIT 1) n ON true
 ), owners AS (
   INSERT INTO account_roles AS r (tenant_id, account_id, role, owner_id, last_person, since, latest_owner, latest_at)
   SELECT tenant_id, account_id, role, to_id, coalesce(to_id, from_id), occurred_at, to_id, occurred_at FROM judged WHERE NOT late AND role <> ''
@@ -78,32 +82,25 @@ WITH fresh AS (
     latest_owner = CASE WHEN excluded.since >= r.latest_at THEN excluded.owner_id ELSE r.latest_owner END,
     latest_at = greatest(r.latest_at, excluded.since)
 ), moved AS (
-  UPDATE tasks t SET assignee_id = w.to_id, revision = t.revision + 1, updated_at = now()
+  UPDATE holdings h SET assignee_id = w.to_id, moves = h.moves + 1
   FROM judged w
   WHERE NOT w.late AND w.policy <> 'keep_tasks' AND w.to_id <> w.from_id
-    AND t.tenant_id = w.tenant_id AND t.account_id = w.account_id AND t.status IN ('open', 'in_progress')
-    AND t.assignee_id = w.from_id AND t.effective_at <= w.occurred_at
-    AND (w.policy = 'move_all_tasks' OR t.source <> 'manual')
-    AND (w.role = '' OR t.role = '' OR t.role = w.role)
-  RETURNING w.key, w.tenant_id, w.account_id, w.from_id, w.to_id, w.reason, w.initiated_by, t.task_id, t.revision, t.title, t.due_at, t.priority, t.source, t.url
-), counted AS MATERIALIZED (
-  SELECT key, tenant_id, account_id, from_id, to_id, reason, initiated_by, count(*)::int AS n, array_agg(task_id) AS task_ids, array_agg(revision) AS revisions
-  FROM moved GROUP BY 1, 2, 3, 4, 5, 6, 7
-), fewer AS (
-  UPDATE open_tasks o SET n = o.n - c.n FROM counted c
-  WHERE o.tenant_id = c.tenant_id AND o.assignee_id = c.from_id AND o.account_id = c.account_id
-), more AS (
-  INSERT INTO open_tasks AS o (tenant_id, assignee_id, account_id, n)
-  SELECT tenant_id, to_id, account_id, n FROM counted
-  ON CONFLICT (tenant_id, assignee_id, account_id) DO UPDATE SET n = o.n + excluded.n
+    AND h.tenant_id = w.tenant_id AND h.assignee_id = w.from_id AND h.account_id = w.account_id
+    AND (w.policy = 'move_all_tasks' OR NOT h.manual)
+    AND (w.role = '' OR h.role = '' OR h.role = w.role)
+  RETURNING w.key, w.tenant_id, w.account_id, w.from_id, w.to_id, w.reason, w.initiated_by, h.key AS holding, h.moves
+), went AS (
+  SELECT m.*, t.task_id, t.own_revision + m.moves AS revision, t.title, t.due_at, t.priority, t.source, t.url
+  FROM moved m CROSS JOIN LATERAL (SELECT * FROM task_rows t WHERE t.holding = m.holding OFFSET 0) t
 ), remembered AS (
   INSERT INTO moves (tenant_id, account_id, change_key, reason, moved_by, from_id, to_id, moved_at, task_ids, revisions)
-  SELECT tenant_id, account_id, key, reason, initiated_by, from_id, to_id, clock_timestamp(), task_ids, revisions FROM counted
+  SELECT tenant_id, account_id, key, reason, initiated_by, from_id, to_id, clock_timestamp(), array_agg(task_id), array_agg(revision)
+  FROM went GROUP BY 1, 2, 3, 4, 5, 6, 7
 )
 SELECT key, digest, coalesce(from_id, ''), policy, late, NULL AS task_id, 0 AS revision, '' AS title, NULL::timestamptz AS due_at, '' AS priority, '' AS source, '' AS url,
        clock_timestamp() AS at FROM judged
 UNION ALL
-SELECT key, NULL, from_id, NULL, NULL, task_id, revision, title, due_at, priority, source, url, NULL FROM moved`
+SELECT key, NULL, from_id, NULL, NULL, task_id, revision, title, due_at, priority, source, url, NULL FROM went`
 
 // recorded is what recordAndMove did.
 type recorded struct {

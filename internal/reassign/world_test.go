@@ -60,9 +60,7 @@ func (w *world) policy(p string) {
 func (w *world) task(id, account, source, role string) {
 	w.Helper()
 	w.exec(`INSERT INTO account_heads (tenant_id, account_id) VALUES ('acme', $1) ON CONFLICT DO NOTHING`, account)
-	w.exec(`INSERT INTO tasks (tenant_id, task_id, account_id, title, source, role, assignee_id, base_assignee, assigned_at, effective_at)
-		VALUES ('acme', $1, $2, 'Call ' || $1, $3, $4, 'ann', 'ann', $5, $5)`, id, account, source, role, w.now.Add(-time.Hour))
-	w.exec(`INSERT INTO open_tasks AS o VALUES ('acme', 'ann', $1, 1) ON CONFLICT (tenant_id, assignee_id, account_id) DO UPDATE SET n = o.n + 1`, account)
+	testkit.PutTasks(w, w.pool, testkit.Task{Tenant: "acme", ID: id, Account: account, Title: "Call " + id, Source: source, Role: role, Assignee: "ann", Since: w.now.Add(-time.Hour)})
 }
 
 func (w *world) assignee(task string) string {

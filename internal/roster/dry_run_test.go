@@ -17,7 +17,7 @@ func (w *world) everything() string {
 	return w.get(`SELECT md5(concat(
 		(SELECT json_agg(u ORDER BY user_id) FROM users u), (SELECT json_agg(a ORDER BY account_id) FROM accounts a),
 		(SELECT json_agg(r ORDER BY account_id, role) FROM account_roles r), (SELECT json_agg(h ORDER BY account_id) FROM account_heads h),
-		(SELECT json_agg(t ORDER BY task_id) FROM tasks t), (SELECT json_agg(o ORDER BY account_id, assignee_id) FROM open_tasks o),
+		(SELECT json_agg(t ORDER BY task_id) FROM tasks t), (SELECT json_agg(h ORDER BY key) FROM holdings h),
 		(SELECT json_agg(c ORDER BY key) FROM role_changes c), (SELECT json_agg(d ORDER BY key) FROM dead_letters d),
 		(SELECT count(*) FROM moves), (SELECT max(key) FROM outbox)))`)
 }

@@ -1,7 +1,6 @@
 package roster
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -106,55 +105,6 @@ func recordMoves(ctx context.Context, tx pgx.Tx, moves []Move) error {
 		}))
 	if err != nil {
 		return fmt.Errorf("record moves: %w", err)
-	}
-	return nil
-}
-
-// openTasks is how the number of open tasks of people on accounts changes in a transaction.
-type openTasks map[holding]int
-
-type holding struct {
-	Account
-	Assignee string
-}
-
-func (o openTasks) add(a Account, assignee string, n int) {
-	if assignee != handover.Nobody {
-		o[holding{a, assignee}] += n
-	}
-}
-
-const (
-	// Two statements: a check constraint sees a negative row before ON CONFLICT turns it into a subtraction.
-	fewerOpenTasks = `
-UPDATE open_tasks o SET n = o.n + d.n
-FROM unnest($1::text[], $2::text[], $3::text[], $4::int[]) AS d(tenant_id, assignee_id, account_id, n)
-WHERE o.tenant_id = d.tenant_id AND o.assignee_id = d.assignee_id AND o.account_id = d.account_id`
-	moreOpenTasks = `
-INSERT INTO open_tasks AS o (tenant_id, assignee_id, account_id, n)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::int[])
-ON CONFLICT (tenant_id, assignee_id, account_id) DO UPDATE SET n = o.n + excluded.n`
-)
-
-// write applies the changes. The accounts' heads are locked, so no other writer has these rows.
-func (o openTasks) write(ctx context.Context, tx pgx.Tx) error {
-	for _, s := range []struct {
-		sql  string
-		sign int
-	}{{fewerOpenTasks, -1}, {moreOpenTasks, 1}} {
-		var tenants, assignees, accounts []string
-		var n []int32
-		for h, by := range o {
-			if cmp.Compare(by, 0) == s.sign {
-				tenants, assignees, accounts, n = append(tenants, h.TenantID), append(assignees, h.Assignee), append(accounts, h.AccountID), append(n, int32(by))
-			}
-		}
-		if len(n) == 0 {
-			continue
-		}
-		if _, err := tx.Exec(ctx, s.sql, tenants, assignees, accounts, n); err != nil {
-			return fmt.Errorf("count open tasks: %w", err)
-		}
 	}
 	return nil
 }

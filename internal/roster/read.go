@@ -78,7 +78,7 @@ FROM users u WHERE u.tenant_id = $1`
 	usersByID = userColumns + `
   AND u.user_id > $2 AND ($3::text = '' OR u.status = $3)
   AND (NOT $4::boolean OR (u.left_at IS NOT NULL AND (
-    EXISTS (SELECT FROM open_tasks o WHERE o.tenant_id = u.tenant_id AND o.assignee_id = u.user_id AND o.n > 0)
+    EXISTS (SELECT FROM holdings h WHERE h.tenant_id = u.tenant_id AND h.assignee_id = u.user_id)
     OR EXISTS (SELECT FROM account_roles r WHERE r.tenant_id = u.tenant_id AND r.owner_id = u.user_id))))
 ORDER BY u.user_id LIMIT $5`
 )
@@ -143,17 +143,12 @@ SELECT t.task_id, t.account_id, t.title, t.assignee_id, t.status, t.source, null
        t.due_at, t.created_at, t.assigned_at, nullif(t.url, ''), t.revision`
 	taskByID = taskColumns + `
 FROM tasks t WHERE t.tenant_id = $1 AND t.task_id = $2`
-	// By way of open_tasks, since no index names the assignee.
 	tasksOfAssignee = taskColumns + `
-FROM open_tasks o CROSS JOIN LATERAL (
-  SELECT * FROM tasks t WHERE t.tenant_id = $1 AND t.account_id = o.account_id AND t.status IN ('open', 'in_progress')
-    AND t.assignee_id = $2 AND t.task_id > $4 OFFSET 0) t
-WHERE o.tenant_id = $1 AND o.assignee_id = $2 AND o.n > 0 AND ($3::text = '' OR o.account_id = $3)
+FROM open_tasks t WHERE t.tenant_id = $1 AND t.assignee_id = $2 AND ($3::text = '' OR t.account_id = $3) AND t.task_id > $4
 ORDER BY t.task_id LIMIT $5`
-	// One half for each of the two indexes by account.
 	tasksOfAccount = taskColumns + `
 FROM (
-  (SELECT * FROM tasks t WHERE t.tenant_id = $1 AND t.account_id = $3 AND t.status IN ('open', 'in_progress') AND $6::text <> 'closed'
+  (SELECT * FROM open_tasks t WHERE t.tenant_id = $1 AND t.account_id = $3 AND $6::text <> 'closed'
      AND ($2::text = '' OR t.assignee_id = $2) AND t.task_id > $4 OFFSET 0)
   UNION ALL
   (SELECT * FROM tasks t WHERE t.tenant_id = $1 AND t.account_id = $3 AND t.status IN ('completed', 'cancelled') AND $6 <> 'open'

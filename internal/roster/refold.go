@@ -3,6 +3,8 @@ package roster
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,9 +43,18 @@ type fold struct {
 	fresh        map[int64]bool
 	tenants, ids []string
 	known        map[Account]*knownAccount
-	wanted       map[moveKey][]string // task ids
+	holdings     holdings
+	clock        time.Time // of the database, when the tasks were read
+	moved        map[*holding][]movedTask
 	moves        []Move
 	left         []Left
+}
+
+// movedTask is an open task that the fold gives to somebody else.
+type movedTask struct {
+	event.ReassignedTask
+	effectiveAt time.Time
+	move        moveKey
 }
 
 type knownAccount struct {
@@ -141,31 +152,35 @@ func (f *fold) decideOwners(ctx context.Context) error {
 	return err
 }
 
-const openTasksOfAccounts = `
-SELECT t.tenant_id, t.account_id, t.task_id, coalesce(t.base_assignee, ''), t.effective_at, t.source, t.role, coalesce(t.assignee_id, '')
-FROM unnest($1::text[], $2::text[]) AS a(tenant_id, account_id)
-CROSS JOIN LATERAL (
-  SELECT * FROM tasks t WHERE t.tenant_id = a.tenant_id AND t.account_id = a.account_id AND t.status IN ('open', 'in_progress') OFFSET 0) t`
+const tasksOfHoldings = `
+SELECT h.key, coalesce(t.base_assignee, ''), t.effective_at, t.task_id, t.own_revision, t.title, t.due_at, t.priority, t.source, t.url, clock_timestamp()
+FROM unnest($1::bigint[]) AS h(key)
+CROSS JOIN LATERAL (SELECT * FROM task_rows t WHERE t.holding = h.key OFFSET 0) t`
 
-func (f *fold) decideAssignees(ctx context.Context) error {
-	rows, err := f.tx.Query(ctx, openTasksOfAccounts, f.tenants, f.ids)
+func (f *fold) decideAssignees(ctx context.Context) (err error) {
+	if f.holdings, err = readHoldings(ctx, f.tx, f.tenants, f.ids); err != nil {
+		return err
+	}
+	rows, err := f.tx.Query(ctx, tasksOfHoldings, slices.Collect(maps.Keys(f.holdings.byKey)))
 	if err != nil {
 		return err
 	}
-	f.wanted = map[moveKey][]string{}
+	f.moved = map[*holding][]movedTask{}
 	holders := map[Left]bool{}
-	var a Account
-	var id, present string
-	var t handover.Task
-	_, err = pgx.ForEachRow(rows, []any{&a.TenantID, &a.AccountID, &id, &t.Base, &t.Since, &t.Source, &t.Role, &present}, func() error {
-		k := f.account(a)
-		assignee, moved := k.history.Assignee(t)
+	var key int64
+	var base string
+	var t movedTask
+	_, err = pgx.ForEachRow(rows, []any{&key, &base, &t.effectiveAt, &t.ID, &t.Revision, &t.Title, &t.DueAt, &t.Priority, &t.Source, &t.URL, &f.clock}, func() error {
+		h := f.holdings.byKey[key]
+		k, of := f.account(h.Account), handover.Task{Base: base, Since: t.effectiveAt, Source: t.Source, Role: h.role}
+		assignee, moved := k.history.Assignee(of)
 		if assignee != handover.Nobody {
-			holders[Left{Account: a, Person: assignee}] = true
+			holders[Left{Account: h.Account, Person: assignee}] = true
 		}
-		if assignee != present {
-			key := moveKey{Account: a, cause: f.cause(k, moved), from: present, to: assignee, correction: handover.Corrects(present, t, moved)}
-			f.wanted[key] = append(f.wanted[key], id)
+		if assignee != h.assignee {
+			t.Revision += h.moves + 1
+			t.move = moveKey{Account: h.Account, cause: f.cause(k, moved), from: h.assignee, to: assignee, correction: handover.Corrects(h.assignee, of, moved)}
+			f.moved[h] = append(f.moved[h], t)
 		}
 		return nil
 	})
@@ -194,49 +209,73 @@ func (f *fold) cause(k *knownAccount, moved []handover.Change) int64 {
 	return last.Key
 }
 
-const moveTasks = `
-UPDATE tasks t SET assignee_id = w.to_id, revision = t.revision + 1, updated_at = now()
-FROM unnest($1::int[], $2::text[], $3::text[], $4::text[]) AS w(n, tenant_id, task_id, to_id)
-WHERE t.tenant_id = w.tenant_id AND t.task_id = w.task_id
-RETURNING w.n, t.task_id, t.revision, t.title, t.due_at, t.priority, t.source, t.url, clock_timestamp()`
+// rejoin takes open tasks from one holding to another.
+const rejoin = `
+UPDATE task_rows t SET holding = w.holding, own_revision = w.own_revision
+FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) AS w(tenant_id, task_id, holding, own_revision)
+WHERE t.tenant_id = w.tenant_id AND t.task_id = w.task_id`
 
+// writeAssignees moves the holdings whose tasks all go to one person, and takes the other tasks that go out of theirs.
 func (f *fold) writeAssignees(ctx context.Context) error {
-	if len(f.wanted) == 0 {
+	if len(f.moved) == 0 {
 		return nil
 	}
-	var n []int32
-	var tenants, ids []string
-	var to []*string
-	counts := openTasks{}
-	for key, tasks := range f.wanted {
-		move := Move{Account: key.Account, Reason: bySync, From: key.from, To: key.to, Correction: key.correction}
-		if c := f.known[key.Account].changes[key.cause]; c != nil {
-			move = MovedBy(c, key.from, key.to, key.correction, time.Time{})
+	var leave []movedTask
+	var from []*holding
+	for h, tasks := range f.moved {
+		if to := tasks[0].move.to; len(tasks) == h.n && !slices.ContainsFunc(tasks, func(t movedTask) bool { return t.move.to != to }) {
+			h.moveTo(to)
+			continue
 		}
-		counts.add(key.Account, key.from, -len(tasks))
-		counts.add(key.Account, key.to, len(tasks))
-		for _, id := range tasks {
-			n, tenants, ids, to = append(n, int32(len(f.moves))), append(tenants, key.TenantID), append(ids, id), append(to, orNull(key.to))
+		for _, t := range tasks {
+			leave, from = append(leave, t), append(from, h)
 		}
-		f.moves = append(f.moves, move)
 	}
-	rows, err := f.tx.Query(ctx, moveTasks, n, tenants, ids, to)
-	if err != nil {
+	joined := make([]*holding, len(leave))
+	for i, t := range leave {
+		k := from[i].kind
+		k.assignee = t.move.to
+		from[i].leave()
+		joined[i] = f.holdings.join(k, t.effectiveAt)
+	}
+	if err := f.holdings.write(ctx, f.tx); err != nil {
 		return err
 	}
-	var i int32
-	var t event.ReassignedTask
-	var at time.Time
-	if _, err := pgx.ForEachRow(rows, []any{&i, &t.ID, &t.Revision, &t.Title, &t.DueAt, &t.Priority, &t.Source, &t.URL, &at}, func() error {
-		f.moves[i].Tasks, f.moves[i].At = append(f.moves[i].Tasks, t), at
-		return nil
-	}); err != nil {
-		return err
+	if len(leave) > 0 {
+		own := make([]int64, len(leave))
+		for i, t := range leave {
+			own[i] = t.Revision - joined[i].moves
+		}
+		_, err := f.tx.Exec(ctx, rejoin, column(leave, func(t movedTask) string { return t.move.TenantID }), column(leave, func(t movedTask) string { return t.ID }),
+			column(joined, func(h *holding) int64 { return h.key }), own)
+		if err != nil {
+			return err
+		}
 	}
-	if err := recordMoves(ctx, f.tx, f.moves); err != nil {
-		return err
+	return recordMoves(ctx, f.tx, f.groupMoves())
+}
+
+// groupMoves makes moves of the tasks that went.
+func (f *fold) groupMoves() []Move {
+	at := map[moveKey]int{}
+	for _, tasks := range f.moved {
+		for _, t := range tasks {
+			i, grouped := at[t.move]
+			if !grouped {
+				i = len(f.moves)
+				at[t.move], f.moves = i, append(f.moves, f.move(t.move))
+			}
+			f.moves[i].Tasks = append(f.moves[i].Tasks, t.ReassignedTask)
+		}
 	}
-	return counts.write(ctx, f.tx)
+	return f.moves
+}
+
+func (f *fold) move(key moveKey) Move {
+	if c := f.known[key.Account].changes[key.cause]; c != nil {
+		return MovedBy(c, key.from, key.to, key.correction, f.clock)
+	}
+	return Move{Account: key.Account, Reason: bySync, From: key.from, To: key.to, Correction: key.correction, At: f.clock}
 }
 
 func finite(t time.Time) *time.Time {

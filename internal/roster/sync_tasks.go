@@ -171,7 +171,7 @@ func (s *taskSync) account(id string) Account { return Account{s.tenant, id} }
 
 const presentTasks = `
 SELECT t.task_id, t.account_id, t.title, t.status, t.source, t.role, t.priority, t.url, t.due_at, t.created_at, coalesce(t.assignee_id, ''), t.revision,
-       coalesce(t.base_assignee, ''), t.assigned_at, t.effective_at, t.base_revision, coalesce(t.synced_assignee, '')
+       coalesce(t.base_assignee, ''), t.assigned_at, t.effective_at, t.base_revision, coalesce(t.synced_assignee, ''), coalesce(t.holding, 0), t.own_revision
 FROM unnest($2::text[]) AS i(task_id)
 CROSS JOIN LATERAL (SELECT * FROM tasks t WHERE t.tenant_id = $1 AND t.task_id = i.task_id LIMIT 1) t`
 
@@ -186,7 +186,7 @@ func (s *taskSync) readTasks(ctx context.Context, ids []string) (map[string]task
 	}
 	var t task
 	_, err = pgx.ForEachRow(found, []any{&t.ID, &t.AccountID, &t.Title, &t.Status, &t.Source, &t.Role, &t.Priority, &t.URL, &t.DueAt, &t.CreatedAt, &t.Assignee, &t.Revision,
-		&t.Base.Assignee, &t.Base.AssignedAt, &t.Base.EffectiveAt, &t.BaseRevision, &t.Synced}, func() error {
+		&t.Base.Assignee, &t.Base.AssignedAt, &t.Base.EffectiveAt, &t.BaseRevision, &t.Synced, &t.holding, &t.ownRevision}, func() error {
 		tasks[t.ID] = t
 		return nil
 	})

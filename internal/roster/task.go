@@ -13,6 +13,8 @@ type task struct {
 
 	Assignee     string
 	Revision     int64
+	holding      int64 // while it is open
+	ownRevision  int64 // without the moves of that
 	Base         handover.Assignment
 	BaseRevision int64
 	Synced       string // assignee, as upstream said last

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"handover.io/internal/handover"
 	"handover.io/internal/journal"
 	"handover.io/pkg/event"
 )
@@ -13,20 +14,20 @@ import (
 const (
 	// Whoever has inserted the task since it was looked for did so on another account: the locks are not the right ones.
 	insertTasks = `
-INSERT INTO tasks (tenant_id, task_id, account_id, title, status, source, role, priority, url, due_at, created_at,
-                   assignee_id, revision, base_assignee, assigned_at, effective_at, base_revision, synced_assignee)
+INSERT INTO task_rows (tenant_id, task_id, account_id, title, status, source, role, priority, url, due_at, created_at,
+                       holding, closed_assignee, own_revision, base_assignee, assigned_at, effective_at, base_revision, synced_assignee)
 SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::timestamptz[], $11::timestamptz[],
-                         $12::text[], $13::bigint[], $14::text[], $15::timestamptz[], $16::timestamptz[], $17::bigint[], $18::text[])
+                         $12::bigint[], $13::text[], $14::bigint[], $15::text[], $16::timestamptz[], $17::timestamptz[], $18::bigint[], $19::text[])
 ON CONFLICT DO NOTHING`
 	updateTasks = `
-UPDATE tasks t SET
+UPDATE task_rows t SET
   account_id = w.account_id, title = w.title, status = w.status, source = w.source, role = w.role, priority = w.priority, url = w.url,
-  due_at = w.due_at, created_at = w.created_at, assignee_id = w.assignee_id, revision = w.revision, base_assignee = w.base_assignee,
+  due_at = w.due_at, created_at = w.created_at, holding = w.holding, closed_assignee = w.closed_assignee, own_revision = w.own_revision, base_assignee = w.base_assignee,
   assigned_at = w.assigned_at, effective_at = w.effective_at, base_revision = w.base_revision, synced_assignee = w.synced_assignee, updated_at = now()
 FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::timestamptz[], $11::timestamptz[],
-            $12::text[], $13::bigint[], $14::text[], $15::timestamptz[], $16::timestamptz[], $17::bigint[], $18::text[])
+            $12::bigint[], $13::text[], $14::bigint[], $15::text[], $16::timestamptz[], $17::timestamptz[], $18::bigint[], $19::text[])
   AS w(task_id, account_id, title, status, source, role, priority, url, due_at, created_at,
-       assignee_id, revision, base_assignee, assigned_at, effective_at, base_revision, synced_assignee)
+       holding, closed_assignee, own_revision, base_assignee, assigned_at, effective_at, base_revision, synced_assignee)
 WHERE t.tenant_id = $1 AND t.task_id = w.task_id`
 	rememberAccounts = `
 INSERT INTO former_accounts (tenant_id, task_id, account_id)
@@ -34,12 +35,11 @@ SELECT $1, task_id, account_id FROM unnest($2::text[], $3::text[]) AS f(task_id,
 ON CONFLICT DO NOTHING`
 )
 
-// write writes what was decided: the tasks, how many open ones people have, the moves and their announcements.
+// write writes what was decided: the tasks and what holds them, the moves and their announcements.
 func (s *taskSync) write(ctx context.Context, changes []*taskChange) ([]journal.Entry, error) {
 	// In one order, since tasks that are new may be so to two at once.
 	slices.SortFunc(changes, func(a, b *taskChange) int { return cmp.Compare(a.now.ID, b.now.ID) })
 	var fresh, present, taken []*taskChange
-	counts := openTasks{}
 	for _, c := range changes {
 		if c.known {
 			present = append(present, c)
@@ -49,17 +49,11 @@ func (s *taskSync) write(ctx context.Context, changes []*taskChange) ([]journal.
 		if c.known && c.now.AccountID != c.was.AccountID {
 			taken = append(taken, c)
 		}
-		if c.was.open() {
-			counts.add(s.account(c.was.AccountID), c.was.Assignee, -1)
-		}
-		if c.now.open() {
-			counts.add(s.account(c.now.AccountID), c.now.Assignee, 1)
-		}
 	}
-	if err := s.writeTasks(ctx, fresh, present, taken); err != nil {
+	if err := s.writeHoldings(ctx, changes); err != nil {
 		return nil, err
 	}
-	if err := counts.write(ctx, s.tx); err != nil {
+	if err := s.writeTasks(ctx, fresh, present, taken); err != nil {
 		return nil, err
 	}
 	moves := s.moves(changes)
@@ -72,6 +66,47 @@ func (s *taskSync) write(ctx context.Context, changes []*taskChange) ([]journal.
 	}
 	handedOn, err := HandOn(ctx, s.tx, s.left(changes))
 	return append(entries, handedOn...), err
+}
+
+// kindOf is what a holding of the task must be.
+func (s *taskSync) kindOf(t task) kind {
+	return kind{Account: s.account(t.AccountID), role: t.Role, manual: t.Source == handover.SourceManual, assignee: t.Assignee}
+}
+
+// writeHoldings takes the tasks out of the holdings where they were and puts them into those where they belong.
+func (s *taskSync) writeHoldings(ctx context.Context, changes []*taskChange) error {
+	var concerned []*taskChange
+	accounts := map[string]bool{}
+	for _, c := range changes {
+		if c.assigned || c.was.open() != c.now.open() || s.kindOf(c.was) != s.kindOf(c.now) {
+			concerned = append(concerned, c)
+			accounts[c.was.AccountID], accounts[c.now.AccountID] = true, true
+		}
+	}
+	if len(concerned) == 0 {
+		return nil
+	}
+	tenants, ids := columns(sorted(accountsOf(s.tenant, accounts)))
+	all, err := readHoldings(ctx, s.tx, tenants, ids)
+	if err != nil {
+		return err
+	}
+	joined := make([]*holding, len(concerned))
+	for i, c := range concerned {
+		if c.was.open() {
+			all.byKey[c.was.holding].leave()
+		}
+		if joined[i] = (&holding{}); c.now.open() {
+			joined[i] = all.join(s.kindOf(c.now), c.now.Base.EffectiveAt)
+		}
+	}
+	if err := all.write(ctx, s.tx); err != nil {
+		return err
+	}
+	for i, c := range concerned {
+		c.now.holding, c.now.ownRevision = joined[i].key, c.now.Revision-joined[i].moves
+	}
+	return nil
 }
 
 func (s *taskSync) writeTasks(ctx context.Context, fresh, present, taken []*taskChange) error {
@@ -113,7 +148,19 @@ func columnsOfTasks(tenant string, changes []*taskChange) []any {
 		text(func(t *task) string { return t.Status }), text(func(t *task) string { return t.Source }), text(func(t *task) string { return t.Role }),
 		text(func(t *task) string { return t.Priority }), text(func(t *task) string { return t.URL }),
 		column(changes, func(c *taskChange) *time.Time { return c.now.DueAt }), column(changes, func(c *taskChange) *time.Time { return c.now.CreatedAt }),
-		maybe(func(t *task) string { return t.Assignee }), column(changes, func(c *taskChange) int64 { return c.now.Revision }),
+		column(changes, func(c *taskChange) *int64 {
+			if !c.now.open() {
+				return nil
+			}
+			return &c.now.holding
+		}),
+		maybe(func(t *task) string {
+			if t.open() {
+				return handover.Nobody
+			}
+			return t.Assignee
+		}),
+		column(changes, func(c *taskChange) int64 { return c.now.ownRevision }),
 		maybe(func(t *task) string { return t.Base.Assignee }), column(changes, func(c *taskChange) time.Time { return c.now.Base.AssignedAt }),
 		column(changes, func(c *taskChange) time.Time { return c.now.Base.EffectiveAt }), column(changes, func(c *taskChange) int64 { return c.now.BaseRevision }),
 		maybe(func(t *task) string { return t.Synced }),

@@ -16,15 +16,16 @@ import (
 )
 
 // CheckFold checks what must hold at every commit: owners, and assignees of open tasks, are what internal/handover makes
-// of the changes and bases in the tables; open_tasks counts what tasks says; a task's revision is the number of moves
+// of the changes and bases in the tables; every open task is in a holding of
+// its kind, which counts it and is no newer than it may be; a task's revision is the number of moves
 // that name it, each revision once. It reads everything in one snapshot, and shows up to 20 differences.
 func CheckFold(t testing.TB, pool *pgxpool.Pool) {
 	t.Helper()
 	ctx := context.Background()
 	var wrong []string
 	err := pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		f := foldCheck{histories: map[[2]string]domain.History{}, open: map[[3]string]int{}}
-		for _, step := range []func(context.Context, pgx.Tx) error{f.fold, f.owners, f.assignees, f.openTasks, f.revisions} {
+		f := foldCheck{histories: map[[2]string]domain.History{}}
+		for _, step := range []func(context.Context, pgx.Tx) error{f.fold, f.owners, f.assignees, f.inHoldings, f.revisions} {
 			if err := step(ctx, tx); err != nil {
 				return err
 			}
@@ -42,7 +43,6 @@ func CheckFold(t testing.TB, pool *pgxpool.Pool) {
 
 type foldCheck struct {
 	histories map[[2]string]domain.History // by tenant and account
-	open      map[[3]string]int            // by tenant, assignee and account
 	wrong     []string
 }
 
@@ -133,27 +133,21 @@ FROM tasks WHERE status IN ('open', 'in_progress')`,
 			if assignee != want {
 				f.differs("task %v %s: is with %q, the fold says %q (base %q since %s, %d changes)", key, id, assignee, want, t.Base, t.Since.UTC().Format(time.RFC3339Nano), len(moved))
 			}
-			if assignee != "" {
-				f.open[[3]string{key[0], assignee, key[1]}]++
-			}
 			return nil
 		})
 }
 
-func (f *foldCheck) openTasks(ctx context.Context, tx pgx.Tx) error {
-	var key [3]string
-	var n int
-	err := each(ctx, tx, `SELECT tenant_id, assignee_id, account_id, n FROM open_tasks`, []any{&key[0], &key[1], &key[2], &n}, func() error {
-		if want := f.open[key]; n != want {
-			f.differs("open_tasks %v: is %d, there are %d", key, n, want)
-		}
-		delete(f.open, key)
+// inHoldings finds open tasks that aren't in a holding of their kind, and holdings that count or reach otherwise than their tasks.
+func (f *foldCheck) inHoldings(ctx context.Context, tx pgx.Tx) error {
+	var task, holding string
+	return each(ctx, tx, `
+SELECT coalesce(to_jsonb(t)::text, 'none'), coalesce(to_jsonb(h)::text, 'none')
+FROM (SELECT * FROM task_rows WHERE holding IS NOT NULL) t FULL JOIN holdings h ON h.key = t.holding
+WHERE (h.tenant_id, h.account_id, h.role, h.manual) IS DISTINCT FROM (t.tenant_id, t.account_id, t.role, t.source = 'manual')
+   OR h.effective_at < t.effective_at OR h.n <> (SELECT count(*) FROM task_rows o WHERE o.holding = h.key)`, []any{&task, &holding}, func() error {
+		f.differs("task %s is in holding %s", task, holding)
 		return nil
 	})
-	for key, n := range f.open {
-		f.differs("open_tasks %v: is missing, there are %d", key, n)
-	}
-	return err
 }
 
 func (f *foldCheck) revisions(ctx context.Context, tx pgx.Tx) error {

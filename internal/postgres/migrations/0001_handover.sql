@@ -120,9 +120,28 @@ CREATE INDEX role_changes_account ON role_changes (tenant_id, account_id, occurr
 CREATE INDEX role_changes_ahead ON role_changes USING brin (occurred_at) WITH (autosummarize = on);
 CREATE INDEX role_changes_operation ON role_changes (operation_id) WHERE operation_id IS NOT NULL;
 
--- No index names the assignee: a move is a HOT update. Only the primary key begins with a tenant and holds no account: so
--- a look-up by task, planned while the table was empty, can't go through all tasks of the tenant.
-CREATE TABLE tasks (
+-- Open tasks of an account that are with one person and that role changes move alike: a role change moves the holding,
+-- one row, and with it all its tasks. So this also tells who has how many open tasks where. One without tasks is gone;
+-- there may be several of a kind.
+CREATE TABLE holdings (
+    key          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id    text COLLATE "C" NOT NULL,
+    account_id   text COLLATE "C" NOT NULL,
+    role         text COLLATE "C" NOT NULL, -- of its tasks
+    manual       boolean NOT NULL, -- whether that is their source
+    -- The fold as last written.
+    assignee_id  text COLLATE "C",
+    moves        bigint NOT NULL DEFAULT 0, -- how often it has moved
+    -- From when changes apply to all its tasks: none has a later effective_at.
+    effective_at timestamptz NOT NULL,
+    n            integer NOT NULL CHECK (n > 0) -- its tasks
+) WITH (fillfactor = 75, autovacuum_vacuum_scale_factor = 0.02);
+CREATE INDEX holdings_account ON holdings (tenant_id, account_id);
+CREATE INDEX holdings_assignee ON holdings (tenant_id, assignee_id, account_id);
+
+-- Read tasks through the views below, which say whom they are with. Only the primary key begins with a tenant and holds no
+-- account: so a look-up by task, planned while the table was empty, can't go through all tasks of the tenant.
+CREATE TABLE task_rows (
     tenant_id     text COLLATE "C" NOT NULL,
     task_id       text COLLATE "C" NOT NULL,
     account_id    text COLLATE "C" NOT NULL,
@@ -134,10 +153,11 @@ CREATE TABLE tasks (
     url           text NOT NULL DEFAULT '',
     due_at        timestamptz,
     created_at    timestamptz,
-    -- The fold as last written; a closed task keeps what it had.
-    assignee_id   text COLLATE "C",
-    -- Counts the changes of assignee since first sight.
-    revision      bigint NOT NULL DEFAULT 0,
+    -- An open task is with whom its holding is; a closed one keeps what it had.
+    holding         bigint,
+    closed_assignee text COLLATE "C",
+    -- The changes of assignee since first sight, without those that are the moves of its holding (also those before it joined).
+    own_revision  bigint NOT NULL DEFAULT 0,
     -- The base: whom somebody chose on purpose, when as told, from when changes apply, and the revision it had then.
     base_assignee text COLLATE "C",
     assigned_at   timestamptz NOT NULL,
@@ -146,10 +166,26 @@ CREATE TABLE tasks (
     -- What upstream said last.
     synced_assignee text COLLATE "C",
     updated_at    timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (tenant_id, task_id)
-) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02);
-CREATE INDEX tasks_open ON tasks (tenant_id, account_id) WHERE status IN ('open', 'in_progress');
-CREATE INDEX tasks_closed ON tasks (tenant_id, account_id) WHERE status IN ('completed', 'cancelled');
+    PRIMARY KEY (tenant_id, task_id),
+    CHECK ((holding IS NULL) = (status IN ('completed', 'cancelled'))),
+    CHECK (holding IS NULL OR closed_assignee IS NULL)
+) WITH (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.02);
+CREATE INDEX tasks_holding ON task_rows (holding) WHERE holding IS NOT NULL;
+CREATE INDEX tasks_closed ON task_rows (tenant_id, account_id) WHERE status IN ('completed', 'cancelled');
+
+-- Every task, to be found by its id.
+CREATE VIEW tasks AS
+SELECT t.tenant_id, t.task_id, t.account_id, t.title, t.status, t.source, t.role, t.priority, t.url, t.due_at, t.created_at,
+       t.holding, t.own_revision, coalesce(h.assignee_id, t.closed_assignee) AS assignee_id, t.own_revision + coalesce(h.moves, 0) AS revision,
+       t.base_assignee, t.assigned_at, t.effective_at, t.base_revision, t.synced_assignee, t.updated_at
+FROM task_rows t LEFT JOIN holdings h ON h.key = t.holding;
+
+-- The open ones, to be found by account or assignee.
+CREATE VIEW open_tasks AS
+SELECT h.tenant_id, t.task_id, h.account_id, t.title, t.status, t.source, h.role, t.priority, t.url, t.due_at, t.created_at,
+       t.holding, t.own_revision, h.assignee_id, t.own_revision + h.moves AS revision,
+       t.base_assignee, t.assigned_at, t.effective_at, t.base_revision, t.synced_assignee, t.updated_at
+FROM holdings h JOIN task_rows t ON t.holding = h.key;
 
 -- On which accounts a task was before a sync took it to another: its moves of then are found there.
 CREATE TABLE former_accounts (
@@ -158,15 +194,6 @@ CREATE TABLE former_accounts (
     account_id text COLLATE "C" NOT NULL,
     PRIMARY KEY (tenant_id, task_id, account_id)
 );
-
--- Who has open tasks on which account: kept in the same transaction as the tasks.
-CREATE TABLE open_tasks (
-    tenant_id   text COLLATE "C" NOT NULL,
-    assignee_id text COLLATE "C" NOT NULL,
-    account_id  text COLLATE "C" NOT NULL,
-    n           integer NOT NULL CHECK (n >= 0),
-    PRIMARY KEY (tenant_id, assignee_id, account_id)
-) WITH (fillfactor = 70);
 
 -- One row per account, cause, previous and new assignee, and transaction.
 CREATE TABLE moves (

@@ -1,0 +1,165 @@
+package roster
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// holding is open tasks of one account that are with one person, or nobody, and that role changes move alike. Whom an open
+// task is with is written there only, so that one row moves them all.
+type holding struct {
+	key int64 // 0 until it is written
+	kind
+	moves       int64     // how often it has moved: part of the revision of each of its tasks
+	effectiveAt time.Time // the latest of its tasks, or later
+	n           int       // of tasks; one without any is deleted
+	differs     bool      // from what is written
+}
+
+// kind is what the tasks of a holding have in common. There may be several holdings of a kind: two people's tasks that
+// went to a third.
+type kind struct {
+	Account
+	role     string
+	manual   bool
+	assignee string
+}
+
+// moveTo moves all tasks of the holding.
+func (h *holding) moveTo(assignee string) {
+	h.assignee, h.moves, h.differs = assignee, h.moves+1, true
+}
+
+func (h *holding) leave() {
+	h.n, h.differs = h.n-1, true
+}
+
+// holdings are those of some accounts whose heads are locked.
+type holdings struct {
+	of    map[Account][]*holding
+	byKey map[int64]*holding
+}
+
+const holdingsOfAccounts = `
+SELECT h.key, h.tenant_id, h.account_id, h.role, h.manual, coalesce(h.assignee_id, ''), h.moves, h.effective_at, h.n
+FROM unnest($1::text[], $2::text[]) AS a(tenant_id, account_id)
+CROSS JOIN LATERAL (SELECT * FROM holdings h WHERE h.tenant_id = a.tenant_id AND h.account_id = a.account_id OFFSET 0) h`
+
+func readHoldings(ctx context.Context, tx pgx.Tx, tenants, accounts []string) (holdings, error) {
+	all := holdings{of: map[Account][]*holding{}, byKey: map[int64]*holding{}}
+	rows, err := tx.Query(ctx, holdingsOfAccounts, tenants, accounts)
+	if err != nil {
+		return all, err
+	}
+	var h holding
+	_, err = pgx.ForEachRow(rows, []any{&h.key, &h.TenantID, &h.AccountID, &h.role, &h.manual, &h.assignee, &h.moves, &h.effectiveAt, &h.n}, func() error {
+		read := h
+		all.byKey[h.key] = &read
+		all.of[h.Account] = append(all.of[h.Account], &read)
+		return nil
+	})
+	return all, err
+}
+
+// join adds a task to a holding of its kind.
+func (all holdings) join(k kind, effectiveAt time.Time) *holding {
+	var to *holding
+	for _, h := range all.of[k.Account] {
+		if h.kind == k {
+			to = h
+			break
+		}
+	}
+	if to == nil {
+		to = &holding{kind: k}
+		all.of[k.Account] = append(all.of[k.Account], to)
+	}
+	to.n++
+	to.differs = true
+	to.raise(effectiveAt)
+	return to
+}
+
+// raise is for a task of the holding with a new base.
+func (h *holding) raise(effectiveAt time.Time) {
+	if effectiveAt.After(h.effectiveAt) {
+		h.effectiveAt, h.differs = effectiveAt, true
+	}
+}
+
+const (
+	insertHoldings = `
+INSERT INTO holdings (tenant_id, account_id, role, manual, assignee_id, effective_at, n)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::text[], $6::timestamptz[], $7::int[])
+RETURNING key, tenant_id, account_id, role, manual, coalesce(assignee_id, '')`
+	updateHoldings = `
+UPDATE holdings h SET assignee_id = w.assignee_id, moves = w.moves, effective_at = w.effective_at, n = w.n
+FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::timestamptz[], $5::int[]) AS w(key, assignee_id, moves, effective_at, n)
+WHERE h.key = w.key`
+	deleteHoldings = `DELETE FROM holdings h USING unnest($1::bigint[]) AS w(key) WHERE h.key = w.key`
+)
+
+// write writes what differs. Afterwards every holding has its key.
+func (all holdings) write(ctx context.Context, tx pgx.Tx) error {
+	var fresh, present []*holding
+	var empty []int64
+	for _, of := range all.of {
+		for _, h := range of {
+			switch {
+			case !h.differs || (h.n == 0 && h.key == 0):
+			case h.n == 0:
+				empty = append(empty, h.key)
+			case h.key == 0:
+				fresh = append(fresh, h)
+			default:
+				present = append(present, h)
+			}
+			h.differs = false
+		}
+	}
+	if err := all.insert(ctx, tx, fresh); err != nil {
+		return fmt.Errorf("make holdings: %w", err)
+	}
+	if len(present) > 0 {
+		if _, err := tx.Exec(ctx, updateHoldings,
+			column(present, func(h *holding) int64 { return h.key }), column(present, func(h *holding) *string { return orNull(h.assignee) }),
+			column(present, func(h *holding) int64 { return h.moves }), column(present, func(h *holding) time.Time { return h.effectiveAt }),
+			column(present, func(h *holding) int32 { return int32(h.n) })); err != nil {
+			return fmt.Errorf("write holdings: %w", err)
+		}
+	}
+	if len(empty) > 0 {
+		if _, err := tx.Exec(ctx, deleteHoldings, empty); err != nil {
+			return fmt.Errorf("delete holdings: %w", err)
+		}
+	}
+	return nil
+}
+
+func (all holdings) insert(ctx context.Context, tx pgx.Tx, fresh []*holding) error {
+	if len(fresh) == 0 {
+		return nil
+	}
+	of := make(map[kind]*holding, len(fresh)) // two of a kind aren't made at once
+	for _, h := range fresh {
+		of[h.kind] = h
+	}
+	rows, err := tx.Query(ctx, insertHoldings,
+		column(fresh, func(h *holding) string { return h.TenantID }), column(fresh, func(h *holding) string { return h.AccountID }),
+		column(fresh, func(h *holding) string { return h.role }), column(fresh, func(h *holding) bool { return h.manual }),
+		column(fresh, func(h *holding) *string { return orNull(h.assignee) }), column(fresh, func(h *holding) time.Time { return h.effectiveAt }),
+		column(fresh, func(h *holding) int32 { return int32(h.n) }))
+	if err != nil {
+		return err
+	}
+	var key int64
+	var k kind
+	_, err = pgx.ForEachRow(rows, []any{&key, &k.TenantID, &k.AccountID, &k.role, &k.manual, &k.assignee}, func() error {
+		of[k].key = key
+		return nil
+	})
+	return err
+}
