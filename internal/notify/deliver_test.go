@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"handover.io/pkg/event"
 	"handover.io/internal/testkit"
+	"handover.io/pkg/event"
 )
 
 // refuse answers every mail with this outcome.

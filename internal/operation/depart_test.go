@@ -221,7 +221,7 @@ func TestDepartureLiesPastWhateverThePersonsAccountsHaveSeen(t *testing.T) {
 	w.estate()
 	ahead := w.clock().Add(3 * time.Minute).Truncate(time.Microsecond)
 	for account, at := range map[string]time.Time{"d": ahead, "a": ahead.Add(-time.Second), "e": ahead.Add(time.Minute)} {
-		w.exec(`INSERT INTO account_heads (tenant_id, account_id, newest_at) VALUES ('acme', $1, $2)`, account, at)
+		w.exec(`INSERT INTO account_heads (tenant_id, account_id, newest_at) VALUES ('acme', $1, $2) ON CONFLICT (tenant_id, account_id) DO UPDATE SET newest_at = excluded.newest_at`, account, at)
 	}
 	op := w.depart("ann", operation.Departure{Kind: event.ByUserDeleted, SuccessorID: p("cyd"), Tasks: true})
 	if !op.AcceptedAt.Equal(ahead.Add(time.Microsecond)) { // by her task on d; e is none of hers

@@ -66,14 +66,11 @@ WITH fresh AS (
 ), judged AS (
   SELECT f.key, f.digest, f.tenant_id, f.account_id, f.role, coalesce(f.from_id, o.last_person) AS from_id, f.to_id, f.occurred_at, f.policy, f.reason, f.initiated_by,
          count(*) OVER (PARTITION BY f.tenant_id, f.account_id) > 1 OR h.newest_at > f.occurred_at OR h.previous_at >= f.occurred_at
-           OR n.newer IS NOT NULL AS late
+           OR h.assigned_at > f.occurred_at AS late
   FROM fresh f
-  CROSS JOIN LATERAL (SELECT newest_at, previous_at FROM account_heads h WHERE h.tenant_id = f.tenant_id AND h.account_id = f.account_id LIMIT 1) h
+  CROSS JOIN LATERAL (SELECT newest_at, previous_at, assigned_at FROM account_heads h WHERE h.tenant_id = f.tenant_id AND h.account_id = f.account_id LIMIT 1) h
   LEFT JOIN LATERAL (
     SELECT last_person FROM account_roles o WHERE o.tenant_id = f.tenant_id AND o.account_id = f.account_id AND o.role = f.role AND f.role <> '' LIMIT 1) o ON true
-  LEFT JOIN LATERAL (
-    SELECT true AS newer FROM holdings n
-    WHERE n.tenant_id = f.tenant_id AND n.assignee_id = coalesce(f.from_id, o.last_person) AND n.account_id = f.account_id AND n.effective_at > f.occurred_at LIMIT 1) n ON true
 ), owners AS (
   INSERT INTO account_roles AS r (tenant_id, account_id, role, owner_id, last_person, since, latest_owner, latest_at)
   SELECT tenant_id, account_id, role, to_id, coalesce(to_id, from_id), occurred_at, to_id, occurred_at FROM judged WHERE NOT late AND role <> ''

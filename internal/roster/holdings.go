@@ -3,7 +3,6 @@ package roster
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -13,10 +12,9 @@ import (
 type holding struct {
 	key int64 // 0 until it is written
 	kind
-	moves       int64     // how often it has moved: part of the revision of each of its tasks
-	effectiveAt time.Time // the latest of its tasks, or later
-	n           int       // of tasks; one without any is deleted
-	differs     bool      // from what is written
+	moves   int64 // how often it has moved: part of the revision of each of its tasks
+	n       int   // of tasks; one without any is deleted
+	differs bool  // from what is written
 }
 
 // kind is what the tasks of a holding have in common. There may be several holdings of a kind: two people's tasks that
@@ -44,7 +42,7 @@ type holdings struct {
 }
 
 const holdingsOfAccounts = `
-SELECT h.key, h.tenant_id, h.account_id, h.role, h.manual, coalesce(h.assignee_id, ''), h.moves, h.effective_at, h.n
+SELECT h.key, h.tenant_id, h.account_id, h.role, h.manual, coalesce(h.assignee_id, ''), h.moves, h.n
 FROM unnest($1::text[], $2::text[]) AS a(tenant_id, account_id)
 CROSS JOIN LATERAL (SELECT * FROM holdings h WHERE h.tenant_id = a.tenant_id AND h.account_id = a.account_id OFFSET 0) h`
 
@@ -55,7 +53,7 @@ func readHoldings(ctx context.Context, tx pgx.Tx, tenants, accounts []string) (h
 		return all, err
 	}
 	var h holding
-	_, err = pgx.ForEachRow(rows, []any{&h.key, &h.TenantID, &h.AccountID, &h.role, &h.manual, &h.assignee, &h.moves, &h.effectiveAt, &h.n}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&h.key, &h.TenantID, &h.AccountID, &h.role, &h.manual, &h.assignee, &h.moves, &h.n}, func() error {
 		read := h
 		all.byKey[h.key] = &read
 		all.of[h.Account] = append(all.of[h.Account], &read)
@@ -65,7 +63,7 @@ func readHoldings(ctx context.Context, tx pgx.Tx, tenants, accounts []string) (h
 }
 
 // join adds a task to a holding of its kind.
-func (all holdings) join(k kind, effectiveAt time.Time) *holding {
+func (all holdings) join(k kind) *holding {
 	var to *holding
 	for _, h := range all.of[k.Account] {
 		if h.kind == k {
@@ -77,41 +75,33 @@ func (all holdings) join(k kind, effectiveAt time.Time) *holding {
 		to = &holding{kind: k}
 		all.of[k.Account] = append(all.of[k.Account], to)
 	}
-	to.n++
-	to.differs = true
-	to.raise(effectiveAt)
+	to.n, to.differs = to.n+1, true
 	return to
-}
-
-// raise is for a task of the holding with a new base.
-func (h *holding) raise(effectiveAt time.Time) {
-	if effectiveAt.After(h.effectiveAt) {
-		h.effectiveAt, h.differs = effectiveAt, true
-	}
 }
 
 const (
 	insertHoldings = `
-INSERT INTO holdings (tenant_id, account_id, role, manual, assignee_id, effective_at, n)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::text[], $6::timestamptz[], $7::int[])
+INSERT INTO holdings (tenant_id, account_id, role, manual, assignee_id, n)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::text[], $6::int[])
 RETURNING key, tenant_id, account_id, role, manual, coalesce(assignee_id, '')`
 	updateHoldings = `
-UPDATE holdings h SET assignee_id = w.assignee_id, moves = w.moves, effective_at = w.effective_at, n = w.n
-FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::timestamptz[], $5::int[]) AS w(key, assignee_id, moves, effective_at, n)
-WHERE h.key = w.key`
-	deleteHoldings = `DELETE FROM holdings h USING unnest($1::bigint[]) AS w(key) WHERE h.key = w.key`
+UPDATE holdings h SET assignee_id = w.assignee_id, moves = w.moves, n = w.n
+FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::int[]) AS w(tenant_id, account_id, key, assignee_id, moves, n)
+WHERE h.tenant_id = w.tenant_id AND h.account_id = w.account_id AND h.key = w.key`
+	deleteHoldings = `
+DELETE FROM holdings h USING unnest($1::text[], $2::text[], $3::bigint[]) AS w(tenant_id, account_id, key)
+WHERE h.tenant_id = w.tenant_id AND h.account_id = w.account_id AND h.key = w.key`
 )
 
 // write writes what differs. Afterwards every holding has its key.
 func (all holdings) write(ctx context.Context, tx pgx.Tx) error {
-	var fresh, present []*holding
-	var empty []int64
+	var fresh, present, empty []*holding
 	for _, of := range all.of {
 		for _, h := range of {
 			switch {
 			case !h.differs || (h.n == 0 && h.key == 0):
 			case h.n == 0:
-				empty = append(empty, h.key)
+				empty = append(empty, h)
 			case h.key == 0:
 				fresh = append(fresh, h)
 			default:
@@ -124,19 +114,26 @@ func (all holdings) write(ctx context.Context, tx pgx.Tx) error {
 		return fmt.Errorf("make holdings: %w", err)
 	}
 	if len(present) > 0 {
-		if _, err := tx.Exec(ctx, updateHoldings,
-			column(present, func(h *holding) int64 { return h.key }), column(present, func(h *holding) *string { return orNull(h.assignee) }),
-			column(present, func(h *holding) int64 { return h.moves }), column(present, func(h *holding) time.Time { return h.effectiveAt }),
-			column(present, func(h *holding) int32 { return int32(h.n) })); err != nil {
+		_, err := tx.Exec(ctx, updateHoldings, append(columnsOfHoldings(present), column(present, func(h *holding) *string { return orNull(h.assignee) }),
+			column(present, func(h *holding) int64 { return h.moves }), column(present, func(h *holding) int32 { return int32(h.n) }))...)
+		if err != nil {
 			return fmt.Errorf("write holdings: %w", err)
 		}
 	}
 	if len(empty) > 0 {
-		if _, err := tx.Exec(ctx, deleteHoldings, empty); err != nil {
+		if _, err := tx.Exec(ctx, deleteHoldings, columnsOfHoldings(empty)...); err != nil {
 			return fmt.Errorf("delete holdings: %w", err)
 		}
 	}
 	return nil
+}
+
+// columnsOfHoldings are the primary keys.
+func columnsOfHoldings(of []*holding) []any {
+	return []any{
+		column(of, func(h *holding) string { return h.TenantID }), column(of, func(h *holding) string { return h.AccountID }),
+		column(of, func(h *holding) int64 { return h.key }),
+	}
 }
 
 func (all holdings) insert(ctx context.Context, tx pgx.Tx, fresh []*holding) error {
@@ -150,7 +147,7 @@ func (all holdings) insert(ctx context.Context, tx pgx.Tx, fresh []*holding) err
 	rows, err := tx.Query(ctx, insertHoldings,
 		column(fresh, func(h *holding) string { return h.TenantID }), column(fresh, func(h *holding) string { return h.AccountID }),
 		column(fresh, func(h *holding) string { return h.role }), column(fresh, func(h *holding) bool { return h.manual }),
-		column(fresh, func(h *holding) *string { return orNull(h.assignee) }), column(fresh, func(h *holding) time.Time { return h.effectiveAt }),
+		column(fresh, func(h *holding) *string { return orNull(h.assignee) }),
 		column(fresh, func(h *holding) int32 { return int32(h.n) }))
 	if err != nil {
 		return err

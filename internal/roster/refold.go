@@ -53,8 +53,7 @@ type fold struct {
 // movedTask is an open task that the fold gives to somebody else.
 type movedTask struct {
 	event.ReassignedTask
-	effectiveAt time.Time
-	move        moveKey
+	move moveKey
 }
 
 type knownAccount struct {
@@ -169,10 +168,11 @@ func (f *fold) decideAssignees(ctx context.Context) (err error) {
 	holders := map[Left]bool{}
 	var key int64
 	var base string
+	var since time.Time
 	var t movedTask
-	_, err = pgx.ForEachRow(rows, []any{&key, &base, &t.effectiveAt, &t.ID, &t.Revision, &t.Title, &t.DueAt, &t.Priority, &t.Source, &t.URL, &f.clock}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&key, &base, &since, &t.ID, &t.Revision, &t.Title, &t.DueAt, &t.Priority, &t.Source, &t.URL, &f.clock}, func() error {
 		h := f.holdings.byKey[key]
-		k, of := f.account(h.Account), handover.Task{Base: base, Since: t.effectiveAt, Source: t.Source, Role: h.role}
+		k, of := f.account(h.Account), handover.Task{Base: base, Since: since, Source: t.Source, Role: h.role}
 		assignee, moved := k.history.Assignee(of)
 		if assignee != handover.Nobody {
 			holders[Left{Account: h.Account, Person: assignee}] = true
@@ -236,7 +236,7 @@ func (f *fold) writeAssignees(ctx context.Context) error {
 		k := from[i].kind
 		k.assignee = t.move.to
 		from[i].leave()
-		joined[i] = f.holdings.join(k, t.effectiveAt)
+		joined[i] = f.holdings.join(k)
 	}
 	if err := f.holdings.write(ctx, f.tx); err != nil {
 		return err

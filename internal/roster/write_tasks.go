@@ -3,6 +3,7 @@ package roster
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -29,6 +30,9 @@ FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text
   AS w(task_id, account_id, title, status, source, role, priority, url, due_at, created_at,
        holding, closed_assignee, own_revision, base_assignee, assigned_at, effective_at, base_revision, synced_assignee)
 WHERE t.tenant_id = $1 AND t.task_id = w.task_id`
+	raiseAssigned = `
+UPDATE account_heads h SET assigned_at = a.at FROM unnest($2::text[], $3::timestamptz[]) AS a(account_id, at)
+WHERE h.tenant_id = $1 AND h.account_id = a.account_id AND h.assigned_at < a.at`
 	rememberAccounts = `
 INSERT INTO former_accounts (tenant_id, task_id, account_id)
 SELECT $1, task_id, account_id FROM unnest($2::text[], $3::text[]) AS f(task_id, account_id)
@@ -86,6 +90,9 @@ func (s *taskSync) writeHoldings(ctx context.Context, changes []*taskChange) err
 	if len(concerned) == 0 {
 		return nil
 	}
+	if err := s.raiseHeads(ctx, concerned); err != nil {
+		return err
+	}
 	tenants, ids := columns(sorted(accountsOf(s.tenant, accounts)))
 	all, err := readHoldings(ctx, s.tx, tenants, ids)
 	if err != nil {
@@ -97,7 +104,7 @@ func (s *taskSync) writeHoldings(ctx context.Context, changes []*taskChange) err
 			all.byKey[c.was.holding].leave()
 		}
 		if joined[i] = (&holding{}); c.now.open() {
-			joined[i] = all.join(s.kindOf(c.now), c.now.Base.EffectiveAt)
+			joined[i] = all.join(s.kindOf(c.now))
 		}
 	}
 	if err := all.write(ctx, s.tx); err != nil {
@@ -107,6 +114,19 @@ func (s *taskSync) writeHoldings(ctx context.Context, changes []*taskChange) err
 		c.now.holding, c.now.ownRevision = joined[i].key, c.now.Revision-joined[i].moves
 	}
 	return nil
+}
+
+// raiseHeads notes from when on a role change may move whole holdings.
+func (s *taskSync) raiseHeads(ctx context.Context, changes []*taskChange) error {
+	latest := map[string]time.Time{}
+	for _, c := range changes {
+		if at := c.now.Base.EffectiveAt; c.assigned && at.After(latest[c.now.AccountID]) {
+			latest[c.now.AccountID] = at
+		}
+	}
+	ids := slices.Collect(maps.Keys(latest))
+	_, err := s.tx.Exec(ctx, raiseAssigned, s.tenant, ids, column(ids, func(id string) time.Time { return latest[id] }))
+	return err
 }
 
 func (s *taskSync) writeTasks(ctx context.Context, fresh, present, taken []*taskChange) error {

@@ -17,7 +17,7 @@ import (
 
 // CheckFold checks what must hold at every commit: owners, and assignees of open tasks, are what internal/handover makes
 // of the changes and bases in the tables; every open task is in a holding of
-// its kind, which counts it and is no newer than it may be; a task's revision is the number of moves
+// its kind, which counts it; a head knows its latest task; a task's revision is the number of moves
 // that name it, each revision once. It reads everything in one snapshot, and shows up to 20 differences.
 func CheckFold(t testing.TB, pool *pgxpool.Pool) {
 	t.Helper()
@@ -143,8 +143,9 @@ func (f *foldCheck) inHoldings(ctx context.Context, tx pgx.Tx) error {
 	return each(ctx, tx, `
 SELECT coalesce(to_jsonb(t)::text, 'none'), coalesce(to_jsonb(h)::text, 'none')
 FROM (SELECT * FROM task_rows WHERE holding IS NOT NULL) t FULL JOIN holdings h ON h.key = t.holding
+LEFT JOIN account_heads a ON a.tenant_id = h.tenant_id AND a.account_id = h.account_id
 WHERE (h.tenant_id, h.account_id, h.role, h.manual) IS DISTINCT FROM (t.tenant_id, t.account_id, t.role, t.source = 'manual')
-   OR h.effective_at < t.effective_at OR h.n <> (SELECT count(*) FROM task_rows o WHERE o.holding = h.key)`, []any{&task, &holding}, func() error {
+   OR (a.assigned_at >= t.effective_at) IS NOT TRUE OR h.n <> (SELECT count(*) FROM task_rows o WHERE o.holding = h.key)`, []any{&task, &holding}, func() error {
 		f.differs("task %s is in holding %s", task, holding)
 		return nil
 	})

@@ -18,14 +18,17 @@ const putTasks = `
 WITH put AS (
   SELECT *, source = 'manual' AS manual FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::timestamptz[])
     AS t(tenant_id, task_id, account_id, title, source, role, assignee_id, revision, since)
+), heads AS (
+  INSERT INTO account_heads AS h (tenant_id, account_id, assigned_at) SELECT tenant_id, account_id, max(since) FROM put GROUP BY 1, 2
+  ON CONFLICT (tenant_id, account_id) DO UPDATE SET assigned_at = greatest(h.assigned_at, excluded.assigned_at)
 ), kinds AS (
   SELECT k.*, (SELECT min(key) FROM holdings h WHERE (h.tenant_id, h.account_id, h.role, h.manual, coalesce(h.assignee_id, '')) = (k.tenant_id, k.account_id, k.role, k.manual, k.assignee_id)) AS present
-  FROM (SELECT tenant_id, account_id, role, manual, assignee_id, max(since) AS since, count(*) AS n FROM put GROUP BY 1, 2, 3, 4, 5) k
+  FROM (SELECT tenant_id, account_id, role, manual, assignee_id, count(*) AS n FROM put GROUP BY 1, 2, 3, 4, 5) k
 ), joined AS (
-  UPDATE holdings h SET n = h.n + k.n, effective_at = greatest(h.effective_at, k.since) FROM kinds k WHERE h.key = k.present RETURNING h.*
+  UPDATE holdings h SET n = h.n + k.n FROM kinds k WHERE h.key = k.present RETURNING h.*
 ), made AS (
-  INSERT INTO holdings (tenant_id, account_id, role, manual, assignee_id, effective_at, n)
-  SELECT tenant_id, account_id, role, manual, nullif(assignee_id, ''), since, n FROM kinds WHERE present IS NULL RETURNING *
+  INSERT INTO holdings (tenant_id, account_id, role, manual, assignee_id, n)
+  SELECT tenant_id, account_id, role, manual, nullif(assignee_id, ''), n FROM kinds WHERE present IS NULL RETURNING *
 )
 INSERT INTO task_rows (tenant_id, task_id, account_id, title, source, role, holding, own_revision, base_assignee, assigned_at, effective_at)
 SELECT p.tenant_id, p.task_id, p.account_id, p.title, p.source, p.role, h.key, p.revision - h.moves, nullif(p.assignee_id, ''), p.since, p.since

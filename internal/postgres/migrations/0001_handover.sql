@@ -70,6 +70,8 @@ CREATE TABLE account_heads (
     newest_at   timestamptz NOT NULL DEFAULT '-infinity',
     previous_at timestamptz NOT NULL DEFAULT '-infinity',
     issued_at   timestamptz NOT NULL DEFAULT '-infinity',
+    -- The latest effective_at that a task of the account has had: a change before that is no matter of whole holdings.
+    assigned_at timestamptz NOT NULL DEFAULT '-infinity',
     PRIMARY KEY (tenant_id, account_id)
 ) WITH (fillfactor = 70);
 
@@ -124,19 +126,17 @@ CREATE INDEX role_changes_operation ON role_changes (operation_id) WHERE operati
 -- one row, and with it all its tasks. So this also tells who has how many open tasks where. One without tasks is gone;
 -- there may be several of a kind.
 CREATE TABLE holdings (
-    key          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    tenant_id    text COLLATE "C" NOT NULL,
-    account_id   text COLLATE "C" NOT NULL,
-    role         text COLLATE "C" NOT NULL, -- of its tasks
-    manual       boolean NOT NULL, -- whether that is their source
+    tenant_id   text COLLATE "C" NOT NULL,
+    account_id  text COLLATE "C" NOT NULL,
+    key         bigint GENERATED ALWAYS AS IDENTITY, -- unique by itself
+    role        text COLLATE "C" NOT NULL, -- of its tasks
+    manual      boolean NOT NULL, -- whether that is their source
     -- The fold as last written.
-    assignee_id  text COLLATE "C",
-    moves        bigint NOT NULL DEFAULT 0, -- how often it has moved
-    -- From when changes apply to all its tasks: none has a later effective_at.
-    effective_at timestamptz NOT NULL,
-    n            integer NOT NULL CHECK (n > 0) -- its tasks
+    assignee_id text COLLATE "C",
+    moves       bigint NOT NULL DEFAULT 0, -- how often it has moved
+    n           integer NOT NULL CHECK (n > 0), -- its tasks
+    PRIMARY KEY (tenant_id, account_id, key)
 ) WITH (fillfactor = 75, autovacuum_vacuum_scale_factor = 0.02);
-CREATE INDEX holdings_account ON holdings (tenant_id, account_id);
 CREATE INDEX holdings_assignee ON holdings (tenant_id, assignee_id, account_id);
 
 -- Read tasks through the views below, which say whom they are with. Only the primary key begins with a tenant and holds no
@@ -178,7 +178,7 @@ CREATE VIEW tasks AS
 SELECT t.tenant_id, t.task_id, t.account_id, t.title, t.status, t.source, t.role, t.priority, t.url, t.due_at, t.created_at,
        t.holding, t.own_revision, coalesce(h.assignee_id, t.closed_assignee) AS assignee_id, t.own_revision + coalesce(h.moves, 0) AS revision,
        t.base_assignee, t.assigned_at, t.effective_at, t.base_revision, t.synced_assignee, t.updated_at
-FROM task_rows t LEFT JOIN holdings h ON h.key = t.holding;
+FROM task_rows t LEFT JOIN holdings h ON h.tenant_id = t.tenant_id AND h.account_id = t.account_id AND h.key = t.holding;
 
 -- The open ones, to be found by account or assignee.
 CREATE VIEW open_tasks AS
