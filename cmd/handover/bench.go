@@ -59,7 +59,7 @@ Exit code 1 when an answer was wrong: such a result counts for nothing.`,
 			if err := a.print(report, report.Print); err != nil {
 				return failed(err)
 			}
-			if !report.AllRight() {
+			if from == "" && !report.AllRight() {
 				return failed(errors.New("an answer was wrong"))
 			}
 			return nil

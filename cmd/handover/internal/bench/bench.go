@@ -132,7 +132,7 @@ func (b *bench) machine(ctx context.Context) (Machine, error) {
 	}
 	m.CPU, m.Memory = hardware()
 	err := b.admin(ctx, func(conn *pgx.Conn) error {
-		return conn.QueryRow(ctx, `SELECT current_setting('server_version')`).Scan(&m.PostgreSQL)
+		return conn.QueryRow(ctx, `SELECT split_part(current_setting('server_version'), ' ', 1)`).Scan(&m.PostgreSQL)
 	})
 	return m, err
 }

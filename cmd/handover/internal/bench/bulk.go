@@ -56,7 +56,7 @@ func (s *edited) edit(ctx context.Context, operations *operation.Operations) err
 		return fmt.Errorf("bulk edit: %w", err)
 	}
 	var op operation.Operation
-	if err := until(ctx, "bulk edit", func() (bool, int, error) {
+	if err := until(ctx, "bulk edit", lookAtOperation, func() (bool, int, error) {
 		op, err = operations.Get(ctx, tenantID(0), accepted.OperationID)
 		return op.FinishedAt != nil, int(op.Accounts + op.Applied), err
 	}); err != nil {

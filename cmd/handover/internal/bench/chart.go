@@ -98,23 +98,22 @@ func (g *bars) compare() {
 	}
 }
 
-// scale is the value of the longest bar. One that dwarfs the others is cut, and says so.
+// scale is the value of the longest bar. The broker alone may dwarf all others: then its bar is cut, and shows it.
 func (g *bars) scale() float64 {
-	var values []float64
+	longest, broker := 1e-9, 0.0
 	for _, b := range g.bars {
-		if !b.wrong {
-			values = append(values, b.value)
+		switch {
+		case b.wrong:
+		case b.contender == Broker:
+			broker = b.value
+		default:
+			longest = max(longest, b.value)
 		}
 	}
-	slices.Sort(values)
-	n := len(values)
-	switch {
-	case n == 0:
-		return 1
-	case n > 1 && values[n-1] > 2.5*values[n-2]:
-		return max(1.25*values[n-2], 1e-9)
+	if broker > 2.5*longest && longest > 1e-9 {
+		return 1.25 * longest
 	}
-	return max(values[n-1], 1e-9)
+	return max(longest, broker)
 }
 
 const chartStyle = `

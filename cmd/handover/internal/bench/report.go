@@ -129,7 +129,7 @@ func (r Report) Print(w io.Writer) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "MIX\tCONTENDER\tCHANGES\tS\tCHANGES/S\tTASKS/S\tOF LIMIT\tP50 MS\tP99 MS\tWAL MB\tSERVICE CPU S\tPOSTGRES CPU S\tPEAK MB\tRIGHT\t")
 	for _, x := range r.Results {
-		fmt.Fprintf(table, "%s\t%s\t%d\t%.2f\t%.0f\t%.0f\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", x.Mix, cmp.Or(x.Contender, Handover), x.Changes, x.Seconds, x.ChangesPerS, x.TasksPerS,
+		fmt.Fprintf(table, "%s\t%s\t%d\t%.2f\t%s\t%.0f\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", x.Mix, cmp.Or(x.Contender, Handover), x.Changes, x.Seconds, thousands(x.ChangesPerS), x.TasksPerS,
 			number("%.2f", x.RatioToLimit), number("%.1f", x.P50), number("%.1f", x.P99), megabytes(x.WALBytes),
 			number("%.2f", x.ServiceCPU), number("%.2f", x.PostgresCPU), megabytes(x.PeakRSS), yes(x.Right))
 	}
@@ -140,7 +140,7 @@ func (r Report) Print(w io.Writer) {
 	}
 	for _, x := range r.Results {
 		if !x.Right {
-			fmt.Fprintf(w, "\n%s of %s is WRONG: %d differences from the fold\n", x.Mix, cmp.Or(x.Contender, Handover), x.DifferenceCount)
+			fmt.Fprintf(w, "\nThe answer of %s to %s is WRONG%s\n", cmp.Or(x.Contender, Handover), x.Mix, differences(x.DifferenceCount))
 			for _, d := range x.Differences {
 				fmt.Fprintln(w, " ", d)
 			}
@@ -174,6 +174,13 @@ its cores; each run begins right after a checkpoint and lasts seconds, so there 
 written to the log in full once; mails are not part of it. Compare within one table: the same bench varies from minute
 to minute.
 `
+
+func differences(n int) string {
+	if n == 0 { // others' results may not say
+		return ""
+	}
+	return fmt.Sprintf(": %d differences from the fold, such as", n)
+}
 
 func number(format string, v *float64) string {
 	if v == nil {

@@ -78,7 +78,7 @@ func (t *trickle) run(ctx context.Context, client *bus.Bus) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	err := until(ctx, "announcements delivered", func() (bool, int, error) {
+	err := until(ctx, "announcements delivered", look, func() (bool, int, error) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		return t.left == 0, t.left, nil

@@ -201,15 +201,16 @@ func (w *world) measured(ctx context.Context, do func() error) (spent, error) {
 }
 
 const (
-	// look is how often the end of a run is looked for; it bounds the error of the clock.
-	look = 2 * time.Millisecond
+	// look is how often the end of a run is looked for, which bounds the error of the clock; lookAtOperation is for what
+	// takes seconds and costs a query.
+	look, lookAtOperation = 2 * time.Millisecond, 10 * time.Millisecond
 	// stuckAfter is how long nothing may happen before a run is given up.
 	stuckAfter = 60 * time.Second
 )
 
-// until waits for done, looking often. It gives up when progress stands still.
-func until(ctx context.Context, what string, done func() (is bool, progress int, err error)) error {
-	ticker := time.NewTicker(look)
+// until waits for done, looking every so often. It gives up when progress stands still.
+func until(ctx context.Context, what string, every time.Duration, done func() (is bool, progress int, err error)) error {
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	last, since := -1, time.Now()
 	for {
@@ -232,7 +233,7 @@ func until(ctx context.Context, what string, done func() (is bool, progress int,
 
 // settled waits until n deliveries have been handled and acknowledged, and all that they led to is on the streams.
 func (w *world) settled(ctx context.Context, n int) error {
-	if err := until(ctx, "changes handled", func() (bool, int, error) {
+	if err := until(ctx, "changes handled", look, func() (bool, int, error) {
 		handled, err := w.handled()
 		return handled >= n, handled, err
 	}); err != nil {
@@ -246,7 +247,7 @@ func (w *world) settled(ctx context.Context, n int) error {
 
 // acknowledged waits until the consumers of role changes have nothing left to do.
 func (w *world) acknowledged(ctx context.Context) error {
-	return until(ctx, "changes acknowledged", func() (bool, int, error) {
+	return until(ctx, "changes acknowledged", look, func() (bool, int, error) {
 		left, err := unacknowledged(ctx, w.client)
 		return left == 0, left, err
 	})
@@ -254,7 +255,7 @@ func (w *world) acknowledged(ctx context.Context) error {
 
 // announced waits until the outbox owes nothing.
 func (w *world) announced(ctx context.Context) error {
-	return until(ctx, "messages published", func() (bool, int, error) {
+	return until(ctx, "messages published", look, func() (bool, int, error) {
 		owed, err := journal.Owed(ctx, w.Pool)
 		return owed.Unpublished == 0, int(owed.Unpublished), err
 	})
