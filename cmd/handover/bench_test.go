@@ -87,7 +87,7 @@ func TestBenchOfEveryMixIsRight(t *testing.T) {
 		}
 	}
 	wellFormed(t, picture)
-	left, err := filepath.Glob(filepath.Join(dir, "nats-*"))
+	left, err := filepath.Glob(filepath.Join(dir, "bench-nats-*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}

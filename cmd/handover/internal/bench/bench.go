@@ -93,9 +93,12 @@ func Run(ctx context.Context, o Options) (report Report, err error) {
 			return Report{}, err
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+		// Others may pass through: where root runs this, its PostgreSQL belongs to somebody else.
+		err = os.Chmod(b.dir, 0o711)
+	} else {
+		err = os.MkdirAll(b.dir, 0o711)
 	}
-	// Others may pass through: where root runs this, its PostgreSQL belongs to somebody else.
-	if err := errors.Join(os.MkdirAll(b.dir, 0o711), os.Chmod(b.dir, 0o711)); err != nil {
+	if err != nil {
 		return Report{}, err
 	}
 	defer func() { err = errors.Join(err, b.stopPostgres(context.WithoutCancel(ctx))) }()
@@ -157,7 +160,7 @@ func (b *bench) need(ctx context.Context, templates ...template) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	if err := errors.Join(b.stopPostgres(ctx), b.startPostgres(ctx, loading)); err != nil {
+	if err := errors.Join(b.stopPostgres(ctx), b.startPostgres(ctx, loading())); err != nil {
 		return err
 	}
 	for _, t := range missing {

@@ -34,18 +34,16 @@ func (v *verdict) differs(format string, args ...any) {
 	}
 }
 
-// right folds what the changes and the bases of the data set come to.
+// right is what must come out: the fold of the changes over the bases of the data set.
 type right struct {
 	dataset
 	histories map[int]handover.History // of the accounts that changed
-	owners    map[int]string           // by the fold
 }
 
 func expect(d dataset, changes map[int][]handover.Change) right {
-	r := right{dataset: d, histories: make(map[int]handover.History, len(changes)), owners: map[int]string{}}
+	r := right{dataset: d, histories: make(map[int]handover.History, len(changes))}
 	for account, list := range changes {
-		h := handover.Account{First: map[string]string{role: userID(d.owner(account))}, Changes: list}.Fold()
-		r.histories[account], r.owners[account] = h, h.Roles[role].Owner
+		r.histories[account] = handover.Account{First: map[string]string{role: userID(d.owner(account))}, Changes: list}.Fold()
 	}
 	return r
 }
@@ -75,8 +73,8 @@ func (r right) assignee(row int) string {
 }
 
 func (r right) ownerOf(account int) string {
-	if owner, changed := r.owners[account]; changed {
-		return owner
+	if h, changed := r.histories[account]; changed {
+		return h.Roles[role].Owner
 	}
 	return userID(r.owner(account))
 }

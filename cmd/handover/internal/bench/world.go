@@ -33,7 +33,8 @@ type System struct {
 	Stop       func(context.Context) error
 }
 
-// servers are the private PostgreSQL and the folder for the brokers.
+// servers are the private PostgreSQL and the folder for the brokers. Their names in dir are none that a run uses: nobody's
+// data directory can be taken for a bench's.
 type servers struct {
 	dir      string
 	log      *zap.Logger
@@ -41,15 +42,20 @@ type servers struct {
 	brokers  int
 }
 
-// loading are the settings while a data set is made: nothing has to outlive a power failure.
-var loading = map[string]string{
-	"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "512MB", "maintenance_work_mem": "256MB",
-	"max_wal_size": "16GB", "autovacuum": "off",
+// loading are the settings while a data set is made: nothing has to outlive a power failure, and the indexes should fit
+// into the buffers, since their keys come in no order.
+func loading() map[string]string {
+	_, memory := hardware()
+	buffers := min(max(memory/8>>20, 256), 4096)
+	return map[string]string{
+		"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off",
+		"shared_buffers": fmt.Sprintf("%dMB", buffers), "maintenance_work_mem": "256MB", "max_wal_size": "16GB",
+	}
 }
 
 // startPostgres starts the server with the product's own settings, and these over them.
 func (s *servers) startPostgres(ctx context.Context, settings map[string]string) (err error) {
-	s.postgres, err = postgres.StartServer(ctx, postgres.ServerOptions{Dir: filepath.Join(s.dir, "postgres"), Logger: s.log, Settings: settings})
+	s.postgres, err = postgres.StartServer(ctx, postgres.ServerOptions{Dir: filepath.Join(s.dir, "bench-postgres"), Logger: s.log, Settings: settings})
 	return err
 }
 
@@ -65,7 +71,7 @@ func (s *servers) stopPostgres(ctx context.Context) error {
 // startBroker starts an empty broker.
 func (s *servers) startBroker() (*bus.Server, error) {
 	s.brokers++
-	dir := filepath.Join(s.dir, fmt.Sprintf("nats-%d", s.brokers))
+	dir := filepath.Join(s.dir, fmt.Sprintf("bench-nats-%d", s.brokers))
 	if err := os.RemoveAll(dir); err != nil {
 		return nil, err
 	}
