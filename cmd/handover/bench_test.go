@@ -162,7 +162,7 @@ func TestBenchSeesAWrongAnswer(t *testing.T) {
 func falsify(ctx context.Context, s bench.System) error {
 	var tenant, account, task, with string
 	if err := s.Pool.QueryRow(ctx, `
-UPDATE tasks SET assignee_id = 'nobody-knows' WHERE (tenant_id, task_id) = (SELECT tenant_id, task_id FROM tasks WHERE status = 'completed' LIMIT 1)
+UPDATE task_rows SET closed_assignee = 'nobody-knows' WHERE (tenant_id, task_id) = (SELECT tenant_id, task_id FROM tasks WHERE status = 'completed' LIMIT 1)
 RETURNING tenant_id, account_id`).Scan(&tenant, &account); err != nil {
 		return err
 	}
@@ -171,13 +171,10 @@ RETURNING tenant_id, account_id`).Scan(&tenant, &account); err != nil {
 SELECT tenant_id, account_id, task_id, assignee_id FROM tasks WHERE tenant_id = 'tenant-0' AND status = 'completed' AND assignee_id <> 'user-00003' ORDER BY task_id DESC LIMIT 1`).Scan(&tenant, &account, &task, &with); err != nil {
 		return err
 	}
-	messages, err := event.TaskReassigned{
+	messages := event.TaskReassigned{
 		Source: event.SourceHandover, Time: time.Now(), TenantID: tenant, AccountID: account, FromID: with, ToID: "user-00003", Reason: event.ByAssigned,
 		InitiatedBy: "user-00000", Tasks: []event.ReassignedTask{{ID: task, Revision: 1, Title: "Never moved", Source: "success_play"}},
 	}.Messages(uuid.NewString)
-	if err != nil {
-		return err
-	}
 	_, published := s.Bus.Publish(ctx, messages)
 	_, owners := s.Pool.Exec(ctx, `
 UPDATE account_roles SET owner_id = 'nobody-knows'

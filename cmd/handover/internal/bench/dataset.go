@@ -133,7 +133,7 @@ const (
 	makeSeed = `CREATE TABLE bench_accounts (number bigint PRIMARY KEY, tenant_id text NOT NULL, account_id text NOT NULL, owner_id text NOT NULL)`
 	// taskRows are the rows from $1 to before $2; $3 is the number of accounts, $4 that of the tasks without the huge account's.
 	taskRows = `
-SELECT a.tenant_id, a.account_id, a.owner_id,
+SELECT a.number, a.tenant_id, a.account_id, a.owner_id, open,
        substr(h, 1, 8) || '-' || substr(h, 9, 4) || '-' || substr(h, 13, 4) || '-' || substr(h, 17, 4) || '-' || lpad(to_hex(r), 12, '0') AS task_id,
        (ARRAY['Prepare the renewal call', 'Send the usage report', 'Agree on next quarter''s goals', 'Follow up on the open ticket'])[1 + r % 4] || ' (' || r || ')' AS title,
        CASE WHEN NOT open THEN 'completed' WHEN nth % 3 = 0 THEN 'in_progress' ELSE 'open' END AS status,
@@ -146,10 +146,11 @@ CROSS JOIN LATERAL (SELECT r >= $4::bigint AS huge, CASE WHEN r >= $4 THEN r - $
 CROSS JOIN LATERAL (SELECT md5(r::text) AS h, k / 5 * 2 + k % 5 AS nth, huge OR k % 5 < 2 AS open) f
 JOIN bench_accounts a ON a.number = CASE WHEN huge THEN $3 ELSE r % $3 END`
 	insertTasks = `
-INSERT INTO tasks (tenant_id, account_id, task_id, title, status, source, priority, url, due_at, created_at,
-                   assignee_id, base_assignee, synced_assignee, assigned_at, effective_at)
+INSERT INTO task_rows (tenant_id, account_id, task_id, title, status, source, priority, url, due_at, created_at,
+                       holding, closed_assignee, base_assignee, synced_assignee, assigned_at, effective_at)
 SELECT r.tenant_id, r.account_id, r.task_id, r.title, r.status, r.source, r.priority, r.url, r.due_at, timestamptz '2025-01-01 UTC',
-       r.owner_id, r.owner_id, r.owner_id, timestamptz '2025-01-01 UTC', timestamptz '2025-01-01 UTC'
+       CASE WHEN r.open THEN 2 * r.number + (r.source = 'manual')::int END, CASE WHEN NOT r.open THEN r.owner_id END, r.owner_id, r.owner_id,
+       timestamptz '2025-01-01 UTC', timestamptz '2025-01-01 UTC'
 FROM (` + taskRows + `) r`
 	insertUsers = `
 INSERT INTO users (tenant_id, user_id, name, email)
@@ -160,13 +161,15 @@ FROM unnest($1::text[]) AS t, generate_series(0, $2 - 1) AS u`
 // aroundAccounts is what a sync leaves of the accounts numbered $1 to before $2 and of their tasks.
 var aroundAccounts = []string{
 	`INSERT INTO accounts (tenant_id, account_id, name) SELECT tenant_id, account_id, 'Account ' || number FROM bench_accounts WHERE number >= $1 AND number < $2 ORDER BY number`,
-	`INSERT INTO account_heads (tenant_id, account_id) SELECT tenant_id, account_id FROM bench_accounts WHERE number >= $1 AND number < $2 ORDER BY number`,
+	`INSERT INTO account_heads (tenant_id, account_id, assigned_at) SELECT tenant_id, account_id, timestamptz '2025-01-01 UTC' FROM bench_accounts WHERE number >= $1 AND number < $2 ORDER BY number`,
 	`INSERT INTO account_roles (tenant_id, account_id, role, owner_id, last_person, latest_owner, first_owner, synced_owner, synced)
 	 SELECT tenant_id, account_id, '` + role + `', owner_id, owner_id, owner_id, owner_id, owner_id, true
 	 FROM bench_accounts WHERE number >= $1 AND number < $2 ORDER BY number`,
-	`INSERT INTO open_tasks (tenant_id, assignee_id, account_id, n)
-	 SELECT t.tenant_id, t.assignee_id, t.account_id, count(*) FROM bench_accounts a JOIN tasks t ON t.tenant_id = a.tenant_id AND t.account_id = a.account_id
-	 WHERE a.number >= $1 AND a.number < $2 AND t.status IN ('open', 'in_progress') GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`,
+	`INSERT INTO holdings (tenant_id, account_id, key, role, manual, assignee_id, n) OVERRIDING SYSTEM VALUE
+	 SELECT a.tenant_id, a.account_id, t.holding, '', t.holding % 2 = 1, a.owner_id, t.n
+	 FROM (SELECT holding, count(*) AS n FROM task_rows WHERE holding >= 2 * $1::bigint AND holding < 2 * $2::bigint GROUP BY 1) t
+	 JOIN bench_accounts a ON a.number = t.holding / 2 ORDER BY t.holding`,
+	`SELECT setval(pg_get_serial_sequence('holdings', 'key'), 2 * $2::bigint) WHERE $1::bigint IS NOT NULL`,
 }
 
 // The limit's tables: the same tasks under ordinary indexes, and a row of history for each move.

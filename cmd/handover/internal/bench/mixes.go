@@ -222,7 +222,7 @@ func (b *bench) runSteady(ctx context.Context) ([]Result, error) {
 				return err
 			}
 			r := newResult(Handover, p.name, len(p.deliveries), s, verdict{})
-			if err := w.conn.QueryRow(ctx, `SELECT pg_table_size('tasks'), pg_indexes_size('tasks')`).Scan(&r.TasksHeap, &r.TasksIndexes); err != nil {
+			if err := w.conn.QueryRow(ctx, `SELECT pg_table_size('task_rows'), pg_indexes_size('task_rows')`).Scan(&r.TasksHeap, &r.TasksIndexes); err != nil {
 				return err
 			}
 			b.say("round %d: %.2f s", round+1, s.seconds)
