@@ -83,7 +83,7 @@ func TestTheDataSetIsAsSaid(t *testing.T) {
 			}
 		}
 	}
-	if open != 20 || manual != 8 {
+	if open != 20 || manual != 8 || small.openTasks() != open {
 		t.Errorf("an account has %d open tasks, %d of them manual", open, manual)
 	}
 	policies := map[string]int{}

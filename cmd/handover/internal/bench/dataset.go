@@ -109,6 +109,17 @@ func (d dataset) kind(row int) (source string, open bool) {
 	return source, row >= d.tasks || k%5 < 2
 }
 
+// openTasks is how many each account has, the huge one apart.
+func (d dataset) openTasks() int {
+	n := 0
+	for row := 0; row < d.tasks; row += d.accounts {
+		if _, open := d.kind(row); open {
+			n++
+		}
+	}
+	return n
+}
+
 // taskID begins at random, like the ids of most systems, and ends with the row.
 func taskID(row int) string {
 	sum := md5.Sum([]byte(strconv.Itoa(row)))

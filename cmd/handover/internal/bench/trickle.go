@@ -170,6 +170,7 @@ func (b *bench) trickleBeside(ctx context.Context, name string, s *edited, prepa
 		}
 		v, err := w.check(ctx, expect(d, expected))
 		bulk := r.BulkChangesPerS
+		v.moved = len(tr.changes) * d.openTasks() // what the edits moved is told by their rate
 		r = newResult(Handover, name, len(tr.changes), spent, v)
 		r.BulkChangesPerS, r.P50, r.P99 = bulk, percentile(tr.delivered, .5), percentile(tr.delivered, .99)
 		return err
