@@ -3,6 +3,7 @@ package reassign
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -124,11 +125,10 @@ func recordAndMove(ctx context.Context, tx pgx.Tx, changes []*delivery) (recorde
 	fresh := make(map[int64]*roster.Change, len(changes))
 	tasks := map[int64][]event.ReassignedTask{} // moved, by the key of the change
 	var now time.Time
-	var row recordedRow
+	row := recordedRow{words: map[string]string{}}
 	if _, err := pgx.ForEachRow(rows, row.columns(), func() error {
 		if row.taskID != nil {
-			row.task.ID = *row.taskID
-			tasks[row.key] = append(tasks[row.key], row.task)
+			tasks[row.key] = append(tasks[row.key], row.task())
 			return nil
 		}
 		now = *row.at
@@ -159,14 +159,45 @@ type recordedRow struct {
 	from   string
 	policy *handover.Policy
 	late   *bool
-	taskID *string
-	task   event.ReassignedTask
 	at     *time.Time
+
+	// There are many tasks: their texts lie in the connection's buffer, to be copied together.
+	taskID, title, priority, source, url rawText
+	revision                             int64
+	dueAt                                *time.Time
+	words                                map[string]string // priorities and sources, of which there are few
+}
+
+// rawText is a text where the connection has it, until the next row.
+type rawText []byte
+
+// ScanBytes implements [pgtype.BytesScanner].
+func (t *rawText) ScanBytes(b []byte) error {
+	*t = b
+	return nil
 }
 
 func (r *recordedRow) columns() []any {
-	return []any{&r.key, &r.digest, &r.from, &r.policy, &r.late, &r.taskID, &r.task.Revision, &r.task.Title,
-		&r.task.DueAt, &r.task.Priority, &r.task.Source, &r.task.URL, &r.at}
+	return []any{&r.key, &r.digest, &r.from, &r.policy, &r.late, &r.taskID, &r.revision, &r.title,
+		&r.dueAt, &r.priority, &r.source, &r.url, &r.at}
+}
+
+func (r *recordedRow) task() event.ReassignedTask {
+	id, title := len(r.taskID), len(r.taskID)+len(r.title)
+	own := string(slices.Concat(r.taskID, r.title, r.url))
+	return event.ReassignedTask{
+		ID: own[:id], Revision: r.revision, Title: own[id:title], DueAt: r.dueAt,
+		Priority: r.word(r.priority), Source: r.word(r.source), URL: own[title:],
+	}
+}
+
+func (r *recordedRow) word(t rawText) string {
+	w, known := r.words[string(t)]
+	if !known {
+		w = string(t)
+		r.words[w] = w
+	}
+	return w
 }
 
 // recorded is the delivery as it was recorded.
