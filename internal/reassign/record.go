@@ -45,8 +45,8 @@ func raiseHeads(ctx context.Context, tx pgx.Tx, changes []*delivery) error {
 }
 
 // record writes down the changes that nobody has recorded yet, each with its policy; and where a change is alone in the
-// batch and the newest of its account, sets the owner and moves the tasks. It returns a row for each change recorded (its
-// task_id is NULL) and one for each task moved.
+// batch, and newer than every change and every assignment of a task of its account, sets the owner and moves the holdings of
+// whom it takes tasks from. It returns a row for each change recorded (its task_id is NULL) and one for each task that went.
 //
 // Every look-up is a LATERAL with LIMIT 1 and the results are not joined but returned one after the other: planned
 // generically for a few rows, a join of two of these sets is quadratic.
@@ -66,8 +66,8 @@ WITH fresh AS (
   RETURNING key, digest, tenant_id, account_id, role, from_id, to_id, occurred_at, policy, reason, initiated_by
 ), judged AS (
   SELECT f.key, f.digest, f.tenant_id, f.account_id, f.role, coalesce(f.from_id, o.last_person) AS from_id, f.to_id, f.occurred_at, f.policy, f.reason, f.initiated_by,
-         count(*) OVER (PARTITION BY f.tenant_id, f.account_id) > 1 OR h.newest_at > f.occurred_at OR h.previous_at >= f.occurred_at
-           OR h.assigned_at > f.occurred_at AS late
+         count(*) OVER (PARTITION BY f.tenant_id, f.account_id) > 1
+           OR h.newest_at > f.occurred_at OR h.previous_at >= f.occurred_at OR h.assigned_at > f.occurred_at AS late
   FROM fresh f
   CROSS JOIN LATERAL (SELECT newest_at, previous_at, assigned_at FROM account_heads h WHERE h.tenant_id = f.tenant_id AND h.account_id = f.account_id LIMIT 1) h
   LEFT JOIN LATERAL (
