@@ -5,6 +5,7 @@ SHELL := bash
 
 FUZZTIME ?= 10s
 TESTFLAGS ?=
+BENCHFLAGS ?=
 # CI looks for races and for tests that lean on each other's order; at a desk the cache of go test is worth more.
 ifneq ($(CI),)
 TESTFLAGS += -race -shuffle=on -count=1
@@ -56,6 +57,14 @@ generate: ## write what is generated: the OpenAPI document
 .PHONY: verify
 verify: generate ## fail if anything generated is out of date
 	@git diff --exit-code --stat || { echo "Commit what make generate has changed."; exit 1; }
+
+.PHONY: bench
+bench: build ## measure Handover on this machine, beside the database's own limit; BENCHFLAGS="--mix all" for more
+	bin/handover bench $(BENCHFLAGS)
+
+.PHONY: bench-peers
+bench-peers: prepare build ## measure Handover beside Watermill, River and nats.go on the same work, in ten minutes
+	cd test/bench && go test ./... && go run . --handover ../../bin/handover --dir ../../.handover/bench $(BENCHFLAGS)
 
 .PHONY: fuzz
 fuzz: ## fuzz every target for FUZZTIME (10s)

@@ -149,7 +149,8 @@ type workload struct {
 	moves   int                        // of tasks, over all changes
 }
 
-const perAccount = 10 // deliveries of an account in a hot mix; the last one is a repeat
+// perAccount is how many deliveries of an account there are in a hot mix; the last one is a repeat.
+const perAccount = 10
 
 // mixes are the orders in which changes come.
 var mixes = map[string]func(size, int, *rand.Rand) workload{

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,27 +14,28 @@ import (
 
 const handoverName = "handover"
 
-// handoverMixes are those that handover bench knows: it has no use for an ordered one.
-var handoverMixes = []string{"unique", "hot"}
-
 // runHandover has the program measure itself, on its own database and broker in dir.
-func runHandover(ctx context.Context, program, dir, mix string, n int) ([]result, error) {
+func runHandover(ctx context.Context, program, dir, mix string, n int) (report, error) {
 	cmd := exec.CommandContext(ctx, program, "bench", "--mix", mix, "--changes", strconv.Itoa(n), "--json", "--dir", filepath.Join(dir, "handover"))
 	cmd.Stderr = os.Stderr
 	said, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", cmd, err)
+	// It fails when an answer was wrong, too, but then it has printed what it found.
+	r, unread := readHandover(said)
+	if unread != nil {
+		return r, fmt.Errorf("%s: %w", cmd, cmp.Or(err, unread))
 	}
-	var out struct {
-		Results []result `json:"results"`
+	return r, nil
+}
+
+func readHandover(said []byte) (r report, err error) {
+	if err := json.Unmarshal(said, &r); err != nil {
+		return r, err
 	}
-	if err := json.Unmarshal(said, &out); err != nil {
-		return nil, fmt.Errorf("what %s printed: %w", cmd, err)
+	if len(r.Results) == 0 {
+		return r, errors.New("no results")
 	}
-	for i := range out.Results {
-		if out.Results[i].Contender == "" {
-			out.Results[i].Contender = handoverName
-		}
+	for i := range r.Results {
+		r.Results[i].Contender = cmp.Or(r.Results[i].Contender, handoverName)
 	}
-	return out.Results, nil
+	return r, nil
 }

@@ -97,7 +97,7 @@ func (a *arena) awaitHandled(ctx context.Context, failed <-chan error) error {
 	if err != nil {
 		return err
 	}
-	tick := time.NewTicker(2 * time.Millisecond)
+	tick := time.NewTicker(10 * time.Millisecond) // more often would itself be work for the broker
 	defer tick.Stop()
 	for {
 		select {

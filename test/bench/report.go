@@ -27,10 +27,12 @@ type result struct {
 	Right          bool    `json:"right"`
 	WrongAssignees int     `json:"wrong_assignees"`
 	MovesDue       int     `json:"moves_due,omitempty"`
-	Announced      int     `json:"announced,omitempty"`
+	Announced      int     `json:"tasks_moved,omitempty"` // as often as the stream says it
 	Repeated       int     `json:"announced_twice,omitempty"`
+	Differences    int     `json:"difference_count,omitempty"` // what handover bench calls everything that is wrong
 	// HandoverIsTimes is handover's rate over this one's, on the same mix.
-	HandoverIsTimes float64 `json:"handover_is_times,omitempty"`
+	HandoverIsTimes float64   `json:"handover_is_times,omitempty"`
+	EachRun         []float64 `json:"each_run_changes_per_s,omitempty"`
 }
 
 // medians are the runs in the middle, by rate, of each contender on each mix, in the order of their first appearance. A
@@ -51,8 +53,10 @@ func medians(runs []result) []result {
 	for _, k := range order {
 		of := byKey[k]
 		slices.SortFunc(of, func(a, b result) int { return cmp.Compare(a.ChangesPerS, b.ChangesPerS) })
-		middle := of[len(of)/2]
+		middle := of[(len(of)-1)/2]
+		middle.EachRun = nil
 		for _, r := range of {
+			middle.EachRun = append(middle.EachRun, r.ChangesPerS)
 			middle.Right = middle.Right && r.Right
 			middle.WrongAssignees = max(middle.WrongAssignees, r.WrongAssignees)
 		}
@@ -81,17 +85,23 @@ func compare(results []result) {
 	}
 }
 
-func writeJSON(to io.Writer, results []result) error {
+// report is what handover bench prints, too, so that handover bench --from draws it.
+type report struct {
+	Machine map[string]any `json:"machine,omitempty"` // as handover bench describes it; nil where that didn't run
+	Results []result       `json:"results"`
+}
+
+func (r report) writeJSON(to io.Writer) error {
 	e := json.NewEncoder(to)
 	e.SetIndent("", "  ")
-	return e.Encode(map[string]any{"results": results})
+	return e.Encode(r)
 }
 
 // writeTable is the same for people. Each contender's row says how many changes it was given.
-func writeTable(to io.Writer, results []result) error {
+func (r report) writeTable(to io.Writer) error {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "mix\tcontender\tchanges\tseconds\tchanges/s\ttasks/s\thandover is\tservice cpu s\tpostgres cpu s\tWAL MB\tpeak MB\tright")
-	for _, r := range results {
+	for _, r := range r.Results {
 		times := ""
 		if r.HandoverIsTimes > 0 {
 			times = fmt.Sprintf("× %.1f", r.HandoverIsTimes)
@@ -99,8 +109,19 @@ func writeTable(to io.Writer, results []result) error {
 		fmt.Fprintf(w, "%s\t%s\t%d\t%.2f\t%.0f\t%.0f\t%s\t%.2f\t%.2f\t%.0f\t%.0f\t%s\n", r.Mix, r.Contender, r.Changes, r.Seconds, r.ChangesPerS, r.TasksPerS,
 			times, r.ServiceCPU, r.PostgresCPU, float64(r.WAL)/1e6, float64(r.PeakRSS)/1e6, verdict(r))
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprint(to, notes)
+	return err
 }
+
+const notes = `
+Rates are what is compared: watermill, the slowest, is given fewer changes. Every commit and every message is on disk
+before it counts, for everybody; service cpu is the contender with its client and the embedded broker. handover bench
+takes hot in no order only, so that rate stands beside hot-ordered, too. limit is the bare UPDATE with its history, in
+two sessions; jetstream is the broker alone. All of it ran on one machine, right after a checkpoint.
+`
 
 func verdict(r result) string {
 	switch {
@@ -110,6 +131,8 @@ func verdict(r result) string {
 		return fmt.Sprintf("NO: %d tasks with the wrong person", r.WrongAssignees)
 	case r.Repeated > 0:
 		return fmt.Sprintf("NO: %d moves announced twice", r.Repeated)
+	case r.Differences > 0:
+		return fmt.Sprintf("NO: %d differences", r.Differences)
 	case r.MovesDue > 0:
 		return fmt.Sprintf("NO: %d of %d moves announced", r.Announced, r.MovesDue)
 	}

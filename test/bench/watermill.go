@@ -18,10 +18,12 @@ const watermillHandlers = 8
 // asDocumented is Watermill by its documentation: the subscriber's settings are those of its guide to NATS, the handler
 // runs a transaction and publishes each moved task with Watermill's publisher, and what it returned nil for is acknowledged.
 func asDocumented() contender {
-	return watermillWith("watermill", applyInSteps, messagePerTask, wmnats.JetStreamConfig{
+	c := watermillWith("watermill", applyInSteps, messagePerTask, wmnats.JetStreamConfig{
 		SubscribeOptions: []nats.SubOpt{nats.DeliverAll(), nats.AckExplicit()},
 		TrackMsgId:       true, DurablePrefix: durable,
 	})
+	c.fewer = 20
+	return c
 }
 
 // tuned is the best that can be made of it without leaving Watermill. One message a change; one statement a change; no
