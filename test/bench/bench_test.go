@@ -29,8 +29,8 @@ func openSmall(t *testing.T) *bench {
 	return b
 }
 
-// A contender that does less than its work would be compared all the same, so each must be right where it can be. And the check must
-// see who is wrong: whoever takes changes as they come is, when they come in any order.
+// A contender that does less than its work would be compared all the same, so each must be right where it can be. And the
+// check must see who is wrong: whoever takes changes as they come is, when they come in any order.
 func TestPeers(t *testing.T) {
 	b := openSmall(t)
 	type run struct {

@@ -2,14 +2,15 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"handover.io/pkg/event"
 )
 
-// check compares what came out with what had to: every task is with its last owner, or where it was; every move was announced, and
-// announced once.
+// check compares what came out with what had to: every task is with its account's last owner, or where it was; every move
+// was announced, and announced once.
 func (a *arena) check(ctx context.Context, w workload, r *result) error {
 	var tenants, accounts, owners []string
 	for account, owner := range w.owners {
@@ -58,6 +59,7 @@ func (a *arena) announcements(ctx context.Context) (map[move]int, error) {
 		if err != nil {
 			return nil, err
 		}
+		before := left
 		for m := range batch.Messages() {
 			left--
 			e, err := event.DecodeTaskReassigned(event.Message{Subject: m.Subject(), Header: m.Headers(), Body: m.Data()})
@@ -70,6 +72,9 @@ func (a *arena) announcements(ctx context.Context) (map[move]int, error) {
 		}
 		if err := batch.Error(); err != nil {
 			return nil, err
+		}
+		if left == before {
+			return nil, fmt.Errorf("the broker doesn't deliver the last %d announcements", left)
 		}
 	}
 	return out, nil

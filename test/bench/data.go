@@ -47,7 +47,12 @@ func (s size) openTasks(account int) int {
 // person have to do" and "what is open on this account" ask for.
 const schema = `
 CREATE TABLE policies (tenant_id text PRIMARY KEY, policy text NOT NULL);
-CREATE TABLE accounts (tenant_id text NOT NULL, account_id text NOT NULL, owner_id text NOT NULL, PRIMARY KEY (tenant_id, account_id));
+CREATE TABLE accounts (
+    tenant_id  text NOT NULL,
+    account_id text NOT NULL,
+    owner_id   text NOT NULL,
+    PRIMARY KEY (tenant_id, account_id)
+);
 CREATE TABLE tasks (
     tenant_id   text NOT NULL,
     task_id     text NOT NULL,
@@ -82,7 +87,8 @@ CREATE TABLE task_history (
 // fill writes the tasks in the order in which they come about: one of each account after the other, so that those of one
 // account are on different pages. The first two in five are open.
 const fill = `
-INSERT INTO policies SELECT 'tenant-' || t, CASE WHEN t < 2 THEN 'keep_tasks' WHEN t < 6 THEN 'move_automated_tasks' ELSE 'move_all_tasks' END
+INSERT INTO policies
+SELECT 'tenant-' || t, CASE WHEN t < 2 THEN 'keep_tasks' WHEN t < 6 THEN 'move_automated_tasks' ELSE 'move_all_tasks' END
 FROM generate_series(0, 9) t;
 INSERT INTO accounts SELECT 'tenant-' || a %% 10, 'acc-' || lpad(a::text, 8, '0'), 'user-' || lpad((a / 10 %% 200)::text, 5, '0')
 FROM generate_series(0, %[1]d - 1) a;
@@ -100,7 +106,8 @@ CREATE INDEX ON tasks (tenant_id, assignee_id, due_at) WHERE status = 'open'`
 func template(ctx context.Context, admin *pgxpool.Pool, s size, say func(string, ...any)) (string, error) {
 	name := fmt.Sprintf("peers_%dx%d_%x", s.accounts, s.tasks, sha256.Sum256([]byte(schema+fill)))[:40]
 	var exists bool
-	if err := admin.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)`, name).Scan(&exists); err != nil || exists {
+	err := admin.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)`, name).Scan(&exists)
+	if err != nil || exists {
 		return name, err
 	}
 	say("making the data: %d accounts with %d tasks each", s.accounts, s.tasks)
@@ -114,7 +121,7 @@ func template(ctx context.Context, admin *pgxpool.Pool, s size, say func(string,
 	if err := makeTemplate(ctx, admin, making, s); err != nil {
 		return "", fmt.Errorf("make the data: %w", err)
 	}
-	_, err := admin.Exec(ctx, "ALTER DATABASE "+making+" RENAME TO "+name)
+	_, err = admin.Exec(ctx, "ALTER DATABASE "+making+" RENAME TO "+name)
 	return name, err
 }
 
@@ -162,8 +169,8 @@ var mixes = map[string]func(size, int, *rand.Rand) workload{
 		}
 		return w
 	},
-	// A tenth as many accounts as changes, each handed on nine times, one delivery in ten a repeat. What belongs to one account
-	// comes in the order in which it occurred.
+	// A tenth as many accounts as changes, each handed on nine times, one delivery in ten a repeat. The changes of one
+	// account come in the order in which they occurred.
 	"hot-ordered": chains,
 	// The same in any order.
 	"hot": func(s size, n int, r *rand.Rand) workload {

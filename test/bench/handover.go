@@ -16,7 +16,8 @@ const handoverName = "handover"
 
 // runHandover has the program measure itself, on its own database and broker in dir.
 func runHandover(ctx context.Context, program, dir, mix string, n int) (report, error) {
-	cmd := exec.CommandContext(ctx, program, "bench", "--mix", mix, "--changes", strconv.Itoa(n), "--json", "--dir", filepath.Join(dir, "handover"))
+	cmd := exec.CommandContext(ctx, program, "bench", "--mix", mix, "--changes", strconv.Itoa(n), "--json",
+		"--dir", filepath.Join(dir, "handover"))
 	cmd.Stderr = os.Stderr
 	said, err := cmd.Output()
 	// It fails when an answer was wrong, too, but then it has printed what it found.

@@ -13,8 +13,9 @@ import (
 	"handover.io/pkg/event"
 )
 
-// natsWorkers is a handler on nats.go alone: so many workers that each take a message, apply it, publish, and acknowledge.
-// With one worker it is the only peer that keeps the order of the stream.
+// natsWorkers is a handler on nats.go alone: so many workers that each take a message, apply it, and publish; it is
+// acknowledged once the broker has the announcement, while the worker is at the next one. With one worker it is the only
+// peer that keeps the order of the stream.
 func natsWorkers(workers int) contender {
 	return contender{name: fmt.Sprintf("nats-%d", workers), load: putOnStream, run: func(ctx context.Context, a *arena) error {
 		consumer, err := a.js.CreateConsumer(ctx, event.StreamRoleChanges, jetstream.ConsumerConfig{
@@ -54,9 +55,6 @@ func (a *arena) work(ctx context.Context, deliveries jetstream.MessagesContext) 
 		if err := a.handle(ctx, m); err != nil {
 			return err
 		}
-		if err := m.Ack(); err != nil {
-			return err
-		}
 	}
 }
 
@@ -69,21 +67,32 @@ func (a *arena) handle(ctx context.Context, m jetstream.Msg) error {
 	if err != nil {
 		return err
 	}
-	return a.publish(ctx, moved)
-}
-
-// publish announces a change and waits until the broker has it.
-func (a *arena) publish(ctx context.Context, moved event.TaskReassigned) error {
 	out, err := messages(moved)
 	if err != nil {
 		return err
 	}
-	for _, m := range out {
-		if _, err := a.js.PublishMsg(ctx, &nats.Msg{Subject: m.Subject, Header: m.Header, Data: m.Body}, jetstream.WithMsgID(m.ID)); err != nil {
+	stored := make([]jetstream.PubAckFuture, len(out))
+	for i, o := range out {
+		if stored[i], err = a.js.PublishMsgAsync(wire(o), jetstream.WithMsgID(o.ID)); err != nil {
 			return err
 		}
 	}
+	go func() {
+		for _, s := range stored {
+			select {
+			case <-s.Ok():
+			case <-s.Err():
+				_ = m.Nak()
+				return
+			}
+		}
+		_ = m.Ack() // one that is lost comes again
+	}()
 	return nil
+}
+
+func wire(m event.Message) *nats.Msg {
+	return &nats.Msg{Subject: m.Subject, Header: m.Header, Data: m.Body}
 }
 
 // durable is the name of the consumer in every contender that reads a stream.

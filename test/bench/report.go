@@ -48,7 +48,9 @@ func medians(runs []result) []result {
 		}
 		byKey[k] = append(byKey[k], r)
 	}
-	slices.SortStableFunc(order, func(a, b key) int { return cmp.Compare(slices.Index(mixNames, a.mix), slices.Index(mixNames, b.mix)) })
+	slices.SortStableFunc(order, func(a, b key) int {
+		return cmp.Compare(slices.Index(mixNames, a.mix), slices.Index(mixNames, b.mix))
+	})
 	var out []result
 	for _, k := range order {
 		of := byKey[k]
@@ -66,8 +68,8 @@ func medians(runs []result) []result {
 	return out
 }
 
-// compare fills in how many times a contender's rate Handover's is. What Handover makes of a hot mix doesn't depend on the order, so
-// its rate on the shuffled one stands for both.
+// compare fills in how many times a contender's rate Handover's is. What Handover makes of a hot mix doesn't depend on the
+// order, so its rate on the shuffled one stands for both.
 func compare(results []result) {
 	rates := map[string]float64{}
 	for _, r := range results {
@@ -106,8 +108,8 @@ func (r report) writeTable(to io.Writer) error {
 		if r.HandoverIsTimes > 0 {
 			times = fmt.Sprintf("× %.1f", r.HandoverIsTimes)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%.2f\t%.0f\t%.0f\t%s\t%.2f\t%.2f\t%.0f\t%.0f\t%s\n", r.Mix, r.Contender, r.Changes, r.Seconds, r.ChangesPerS, r.TasksPerS,
-			times, r.ServiceCPU, r.PostgresCPU, float64(r.WAL)/1e6, float64(r.PeakRSS)/1e6, verdict(r))
+		fmt.Fprintf(w, "%s\t%s\t%d\t%.2f\t%.0f\t%.0f\t%s\t%.2f\t%.2f\t%.0f\t%.0f\t%s\n",
+			r.Mix, r.Contender, r.Changes, r.Seconds, r.ChangesPerS, r.TasksPerS, times, r.ServiceCPU, r.PostgresCPU, float64(r.WAL)/1e6, float64(r.PeakRSS)/1e6, verdict(r))
 	}
 	if err := w.Flush(); err != nil {
 		return err

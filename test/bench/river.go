@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
@@ -61,7 +62,16 @@ func (w *reassignWorker) Work(ctx context.Context, job *river.Job[reassignArgs])
 	if err != nil {
 		return err
 	}
-	return w.publish(ctx, moved)
+	out, err := messages(moved)
+	if err != nil {
+		return err
+	}
+	for _, o := range out {
+		if _, err := w.js.PublishMsg(ctx, wire(o), jetstream.WithMsgID(o.ID)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func insertJobs(ctx context.Context, a *arena, changes []event.AccountRoleChanged) error {

@@ -231,8 +231,8 @@ func (b *bench) clock(ctx context.Context, c contender, a *arena, r *result) err
 	return nil
 }
 
-// putOnStream publishes the changes. Each delivery has an id of its own: a publisher that repeats itself later than the broker remembers looks
-// like that.
+// putOnStream publishes the changes. Each delivery has an id of its own, so that the broker doesn't take repeats away: it
+// wouldn't, either, if they came after its two minutes.
 func putOnStream(ctx context.Context, a *arena, changes []event.AccountRoleChanged) error {
 	publisher, err := bus.Connect(ctx, bus.Options{URL: a.natsURL})
 	if err != nil {
