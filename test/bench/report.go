@@ -109,7 +109,8 @@ func (r report) writeTable(to io.Writer) error {
 			times = fmt.Sprintf("× %.1f", r.HandoverIsTimes)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%d\t%.2f\t%.0f\t%.0f\t%s\t%.2f\t%.2f\t%.0f\t%.0f\t%s\n",
-			r.Mix, r.Contender, r.Changes, r.Seconds, r.ChangesPerS, r.TasksPerS, times, r.ServiceCPU, r.PostgresCPU, float64(r.WAL)/1e6, float64(r.PeakRSS)/1e6, verdict(r))
+			r.Mix, r.Contender, r.Changes, r.Seconds, r.ChangesPerS, r.TasksPerS, times, r.ServiceCPU, r.PostgresCPU,
+			float64(r.WAL)/1e6, float64(r.PeakRSS)/1e6, verdict(r))
 	}
 	if err := w.Flush(); err != nil {
 		return err

@@ -62,7 +62,8 @@ type bench struct {
 	say      func(string, ...any)
 }
 
-// open starts the database server in dir, with the settings that the product gives it (everything durable), and makes the data there, unless it has been made before.
+// open starts the database server in dir, with the settings that the product gives it (everything durable), and makes
+// the data there, unless it has been made before.
 func open(ctx context.Context, dir string, s size, say func(string, ...any)) (_ *bench, err error) {
 	b := &bench{dir: dir, size: s, say: say}
 	// Others may pass through: where root runs this, its PostgreSQL belongs to somebody else.
