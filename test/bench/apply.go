@@ -99,22 +99,18 @@ func announcement(c event.AccountRoleChanged, policy string, moved []event.Reass
 }
 
 // messages are the announcement with ids that are the same whenever it is made again, so that the broker knows a repeat.
-func messages(a event.TaskReassigned) ([]event.Message, error) {
+func messages(a event.TaskReassigned) []event.Message {
 	n := 0
 	return a.Messages(func() string { n++; return fmt.Sprintf("%s/%d", a.RoleChange.ID, n) })
 }
 
 // messagePerTask is one message for each task of the announcement.
-func messagePerTask(a event.TaskReassigned) ([]event.Message, error) {
+func messagePerTask(a event.TaskReassigned) []event.Message {
 	out := make([]event.Message, 0, len(a.Tasks))
 	for _, t := range a.Tasks {
 		one := a
 		one.Tasks = []event.ReassignedTask{t}
-		m, err := one.Messages(func() string { return a.RoleChange.ID + "/" + t.ID })
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, m...)
+		out = append(out, one.Messages(func() string { return a.RoleChange.ID + "/" + t.ID })...)
 	}
-	return out, nil
+	return out
 }

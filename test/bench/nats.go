@@ -67,10 +67,7 @@ func (a *arena) handle(ctx context.Context, m jetstream.Msg) error {
 	if err != nil {
 		return err
 	}
-	out, err := messages(moved)
-	if err != nil {
-		return err
-	}
+	out := messages(moved)
 	stored := make([]jetstream.PubAckFuture, len(out))
 	for i, o := range out {
 		if stored[i], err = a.js.PublishMsgAsync(wire(o), jetstream.WithMsgID(o.ID)); err != nil {

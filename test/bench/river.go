@@ -62,11 +62,7 @@ func (w *reassignWorker) Work(ctx context.Context, job *river.Job[reassignArgs])
 	if err != nil {
 		return err
 	}
-	out, err := messages(moved)
-	if err != nil {
-		return err
-	}
-	for _, o := range out {
+	for _, o := range messages(moved) {
 		if _, err := w.js.PublishMsg(ctx, wire(o), jetstream.WithMsgID(o.ID)); err != nil {
 			return err
 		}

@@ -41,7 +41,7 @@ func tuned() contender {
 
 type (
 	apply  func(context.Context, *pgxpool.Pool, event.AccountRoleChanged) (event.TaskReassigned, error)
-	divide func(event.TaskReassigned) ([]event.Message, error)
+	divide func(event.TaskReassigned) []event.Message
 )
 
 func watermillWith(name string, apply apply, divide divide, js wmnats.JetStreamConfig) contender {
@@ -72,9 +72,9 @@ func watermillWith(name string, apply apply, divide divide, js wmnats.JetStreamC
 			if err != nil {
 				return err
 			}
-			out, err := divide(moved)
-			if err != nil || len(out) == 0 {
-				return err
+			out := divide(moved)
+			if len(out) == 0 {
+				return nil
 			}
 			announced := make([]*message.Message, len(out))
 			for i, o := range out {
