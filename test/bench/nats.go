@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -88,8 +89,9 @@ func (a *arena) handle(ctx context.Context, m jetstream.Msg) error {
 	return nil
 }
 
+// wire has headers of its own: events share theirs, and the client writes to them.
 func wire(m event.Message) *nats.Msg {
-	return &nats.Msg{Subject: m.Subject, Header: m.Header, Data: m.Body}
+	return &nats.Msg{Subject: m.Subject, Header: maps.Clone(m.Header), Data: m.Body}
 }
 
 // durable is the name of the consumer in every contender that reads a stream.
