@@ -28,6 +28,7 @@ build: ## build bin/handover
 .PHONY: test
 test: prepare check ## test everything, on a bare machine too; CI=1 adds the race detector
 	go test -timeout 15m $(TESTFLAGS) ./...
+	cd test/bench && go test $(TESTFLAGS) ./...
 
 .PHONY: test-short
 test-short: ## only what needs no server: the domain, the events, the mapping
@@ -63,8 +64,8 @@ bench: build ## measure Handover on this machine, beside the database's own limi
 	bin/handover bench $(BENCHFLAGS)
 
 .PHONY: bench-peers
-bench-peers: prepare build ## measure Handover beside Watermill, River and nats.go on the same work, in ten minutes
-	cd test/bench && go test ./... && go run . --handover ../../bin/handover --dir ../../.handover/bench $(BENCHFLAGS)
+bench-peers: prepare build ## measure Handover beside Watermill, River and nats.go on the same work; ten minutes
+	cd test/bench && go run . --handover ../../bin/handover --dir ../../.handover/bench $(BENCHFLAGS)
 
 .PHONY: fuzz
 fuzz: ## fuzz every target for FUZZTIME (10s)

@@ -1,3 +1,5 @@
+// A module of its own, so that what the peers need stays out of the product's. After a change of versions there: go mod
+// tidy here, too.
 module handover.io/test/bench
 
 go 1.26.0
