@@ -4,9 +4,9 @@
 // Invariant: names are exact, members and elements come in their order, repeats are kept and can be asked for, and nothing
 // is copied but what is escaped. What is handed out is part of what was given.
 //
-// How it fails: not at all, by relying on [encoding/json.Valid]. All input must be one valid value without space around it,
-// and of the kind that the function is for, which the first byte tells; with anything else it may panic. Values inside of
-// such a value are such values.
+// How it fails: not at all, by relying on [encoding/json.Valid], or on [Object.Parse] before. All other input must be one
+// valid value without space around it, and of the kind that the function is for, which the first byte tells; with anything
+// else it may panic. Values inside of such a value are such values.
 package rawjson
 
 import (
@@ -19,7 +19,10 @@ import (
 type Object []Member
 
 // Member is the name of a member, unquoted, and its value as it is written.
-type Member struct{ Name, Value []byte }
+type Member struct {
+	Name, Value []byte
+	At          int // where Value begins in what was given
+}
 
 // Append appends the members of a JSON object to o.
 func (o Object) Append(raw []byte) Object {
@@ -28,7 +31,7 @@ func (o Object) Append(raw []byte) Object {
 		m := Member{Name: unquote(raw[i:end])}
 		i = skipSpace(raw, skipSpace(raw, end)+1) // the colon
 		end = skipValue(raw, i)
-		m.Value = raw[i:end]
+		m.Value, m.At = raw[i:end], i
 		o = append(o, m)
 		i = next(raw, end)
 	}

@@ -27,6 +27,35 @@ func FuzzWalk(f *testing.F) {
 	})
 }
 
+// FuzzParse holds what is taken for an object against encoding/json, and its members against those of a walk.
+func FuzzParse(f *testing.F) {
+	deep := func(n int) string { return `{"a":` + strings.Repeat("[", n) + strings.Repeat("]", n) + "}" }
+	for _, s := range []string{
+		``, ` `, `{}`, "\t{ \r\n} ", `{} {}`, `{"a":1,}`, `{"a" 1}`, `{"a":}`, `{,}`, `{"a":[1,]}`, `{"a":[,]}`, `{"a":[1 2]}`, `{"a":{"b":{}},"c":[[],{}]}`, `{a:1}`, `[]`, `null`, `"{}"`,
+		`{"a":0}`, `{"a":-0.0e+00}`, `{"a":01}`, `{"a":1.}`, `{"a":.1}`, `{"a":-}`, `{"a":1e}`, `{"a":+1}`, `{"a":1E-9 , "b":truex}`, `{"a":nul}`, `{"a":false}`,
+		`{"a":"\u00e9\n\/"}`, `{"a":"\u00g0"}`, `{"a":"\x"}`, `{"a":"`, `{"a":"\`, `{"a":"\u12`, "{\"a\":\"\t\"}", "{\"a\":\"\x00\"}", "{\"a\":\"\xff\"}", "{\"a\":\"\u00e9\"}", "{\"a\":1\x00}",
+		deep(9999), deep(10000),
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		object := bytes.TrimSpace(raw)
+		want := json.Valid(raw) && utf8.Valid(raw) && object[0] == '{'
+		got, ok := rawjson.Object(nil).Parse(raw)
+		if ok != want {
+			t.Fatalf("%.100q is an object: %v, want %v", raw, ok, want)
+		}
+		if !ok {
+			return
+		}
+		for i, m := range rawjson.Object(nil).Append(object) {
+			if i >= len(got) || !bytes.Equal(got[i].Name, m.Name) || !bytes.Equal(got[i].Value, m.Value) || !bytes.HasPrefix(raw[got[i].At:], m.Value) || !bytes.HasPrefix(object[m.At:], m.Value) {
+				t.Fatalf("%q: member %d of %d isn't %q: %q", raw, i, len(got), m.Name, m.Value)
+			}
+		}
+	})
+}
+
 func walk(t *testing.T, raw []byte) {
 	switch rawjson.Kind(raw) {
 	case "a string":
@@ -78,6 +107,9 @@ func TestWhereNothingIsEscapedNothingIsAllocated(t *testing.T) {
 	raw, room := []byte(`{"a": [1, {"b": "c"}], "d" : "\n", "e":null}`), make(rawjson.Object, 0, 3)
 	if n := testing.AllocsPerRun(100, func() {
 		o := room.Append(raw)
+		if p, ok := room.Parse(raw); !ok || len(p) != len(o) {
+			t.Fatal(p)
+		}
 		if value, twice := o.Get("e"); value == nil || twice || o.Repeat() >= 0 {
 			t.Fatal(o)
 		}
