@@ -3,6 +3,7 @@ package roster
 import (
 	"net/mail"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -172,9 +173,33 @@ func checkRole(s string) string {
 }
 
 func checkURL(s string) string {
+	if plainURL(s) {
+		return ""
+	}
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 		return "must be an absolute http or https address"
 	}
 	return ""
+}
+
+// plainURL tells of most addresses that they are absolute http or https ones, without taking them apart.
+func plainURL(s string) bool {
+	rest, ok := strings.CutPrefix(s, "https://")
+	if !ok {
+		rest, ok = strings.CutPrefix(s, "http://")
+	}
+	host, path, _ := strings.Cut(rest, "/")
+	return ok && host != "" && only(host, "-.") && only(path, "-._~/?=&+,;@")
+}
+
+// only tells whether s has only letters and digits of ASCII, and those others.
+func only(s, others string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && strings.IndexByte(others, c) < 0 {
+			return false
+		}
+	}
+	return true
 }
