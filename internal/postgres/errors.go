@@ -27,6 +27,9 @@ func BadData(err error) bool {
 	return strings.HasPrefix(state, "22") || strings.HasPrefix(state, "23")
 }
 
+// Exists tells whether a row was refused because there is one with its key already.
+func Exists(err error) bool { return sqlState(err) == "23505" }
+
 // Unavailable tells whether the database could not be reached, was shutting down, or was out of resources: the same
 // transaction can succeed later. A wrong password or a missing database is not that. Cancelling is not that either.
 func Unavailable(err error) bool {

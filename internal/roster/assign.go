@@ -95,7 +95,7 @@ func (s *taskSync) assign(ctx context.Context, id, to string) (taskChange, error
 	if was.AccountID != account.AccountID {
 		return taskChange{}, errChanged
 	}
-	c := taskChange{was: was, now: was, known: true, assigned: true, reason: event.ByAssigned}
+	c := taskChange{was: *was, now: *was, known: true, assigned: true, reason: event.ByAssigned}
 	c.now.Base, c.now.Assignee = handover.AssignedNow(to, s.heads.Now(account)), to
 	s.settle(&c)
 	return c, nil

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -57,10 +58,39 @@ func LockHeads(ctx context.Context, tx pgx.Tx, accounts []Account) (Heads, error
 	}); err != nil {
 		return Heads{}, fmt.Errorf("lock account heads: %w", err)
 	}
-	if err := tx.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&heads.Clock); err != nil {
-		return Heads{}, err
+	return heads, heads.readClock(ctx, tx)
+}
+
+const lockKnownHeads = `
+SELECT h.account_id, greatest(h.newest_at, h.issued_at), (SELECT true FROM accounts k WHERE k.tenant_id = $1 AND k.account_id = a.account_id LIMIT 1) IS NOT NULL
+FROM unnest($2::text[]) WITH ORDINALITY AS a(account_id, n)
+JOIN account_heads h ON h.tenant_id = $1 AND h.account_id = a.account_id
+ORDER BY a.n
+FOR UPDATE OF h`
+
+// lockHeadsOfKnown is [LockHeads] for those of the accounts that are known, which it tells too. Such an account has a head:
+// whoever makes one locks its head before. So none needs to be looked for twice.
+func lockHeadsOfKnown(ctx context.Context, tx pgx.Tx, tenant string, accounts map[string]bool) (Heads, map[string]bool, error) {
+	ids := slices.Sorted(maps.Keys(accounts))
+	heads, known := Heads{seen: make(map[Account]time.Time, len(ids))}, make(map[string]bool, len(ids))
+	rows, err := tx.Query(ctx, lockKnownHeads, tenant, ids)
+	if err != nil {
+		return Heads{}, nil, fmt.Errorf("lock account heads: %w", err)
 	}
-	return heads, nil
+	var id string
+	var seen maybeInfinite
+	var is bool
+	if _, err := pgx.ForEachRow(rows, []any{&id, &seen, &is}, func() error {
+		heads.seen[Account{tenant, id}], known[id] = seen.Time, is
+		return nil
+	}); err != nil {
+		return Heads{}, nil, fmt.Errorf("lock account heads: %w", err)
+	}
+	return heads, known, heads.readClock(ctx, tx)
+}
+
+func (h *Heads) readClock(ctx context.Context, tx pgx.Tx) error {
+	return tx.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&h.Clock)
 }
 
 func sorted(accounts []Account) []Account {

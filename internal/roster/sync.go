@@ -35,19 +35,22 @@ type RowResult struct {
 	TasksMoved int
 }
 
-// MaxSyncRows is how many rows one call of a sync takes; more are an error of the caller.
-const MaxSyncRows = 2000
+// MaxSyncRows and MaxSyncTasks are how many rows one call of a sync takes; more are an error of the caller.
+const (
+	MaxSyncRows  = 2000
+	MaxSyncTasks = 4000
+)
 
 // prepare makes a result for every row, and puts the rows into rounds: an id that comes again goes into the next round,
 // so that its rows take effect in order while each round is one set. A round holds indexes of rows.
-func prepare[T any](rows []T, id func(T) string) (results []RowResult, rounds [][]int, err error) {
-	if len(rows) > MaxSyncRows {
-		return nil, nil, fmt.Errorf("roster: %d rows in one sync; at most %d", len(rows), MaxSyncRows)
+func prepare[T any](rows []T, most int, id func(*T) string) (results []RowResult, rounds [][]int, err error) {
+	if len(rows) > most {
+		return nil, nil, fmt.Errorf("roster: %d rows in one sync; at most %d", len(rows), most)
 	}
 	results = make([]RowResult, len(rows))
 	seen := make(map[string]int, len(rows))
-	for i, row := range rows {
-		results[i].ID = id(row)
+	for i := range rows {
+		results[i].ID = id(&rows[i])
 		if wrong := event.CheckID(results[i].ID); wrong != "" {
 			results[i].Problem = invalid("id", "%s", wrong)
 			continue

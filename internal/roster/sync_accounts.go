@@ -17,7 +17,7 @@ import (
 // SyncAccounts takes what upstream says of accounts, as [Roster.SyncUsers] does of users. An owner that differs from what
 // upstream said before becomes a role change: a single row's on the live lane, those of many on the bulk lane.
 func (r *Roster) SyncAccounts(ctx context.Context, tenant, by string, rows []AccountSaid, dryRun bool) ([]RowResult, error) {
-	results, rounds, err := prepare(rows, func(a AccountSaid) string { return a.ID })
+	results, rounds, err := prepare(rows, MaxSyncRows, func(a *AccountSaid) string { return a.ID })
 	if err != nil {
 		return nil, err
 	}

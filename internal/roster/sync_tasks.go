@@ -1,9 +1,13 @@
 package roster
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"hash/maphash"
 	"slices"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 
@@ -11,21 +15,66 @@ import (
 	"handover.io/internal/journal"
 )
 
-// SyncTasks takes what upstream says of tasks, as [Roster.SyncUsers] does of users. Their accounts, assignees and roles
-// must be known.
+// SyncTasks takes what upstream says of tasks, as [Roster.SyncUsers] does of users, but many rows in several transactions
+// at a time: rows of one id always in the same, and in order. Their accounts, assignees and roles must be known.
 func (r *Roster) SyncTasks(ctx context.Context, tenant, by string, rows []TaskSaid, dryRun bool) ([]RowResult, error) {
-	results, rounds, err := prepare(rows, func(t TaskSaid) string { return t.ID })
-	if err != nil {
-		return nil, err
+	results, rounds, err := prepare(rows, MaxSyncTasks, func(t *TaskSaid) string { return t.ID })
+	if err != nil || len(rounds) == 0 {
+		return results, err
 	}
-	err = r.takeRounds(ctx, dryRun, results, rounds, func(ctx context.Context, tx pgx.Tx) (round, error) {
-		s := taskSync{tx: tx, tenant: tenant, by: by, rows: rows, results: results}
-		return s.take, s.lock(ctx, slices.Concat(rounds...))
-	})
-	if err != nil {
+	parts := apart(rows, rounds)
+	errs := make([]error, len(parts))
+	var group sync.WaitGroup
+	for n, rounds := range parts {
+		group.Go(func() {
+			errs[n] = r.takeRounds(ctx, dryRun, results, rounds, func(ctx context.Context, tx pgx.Tx) (round, error) {
+				s := taskSync{tx: tx, tenant: tenant, by: by, rows: rows, results: results}
+				return s.take, s.lock(ctx, rounds)
+			})
+		})
+	}
+	group.Wait()
+	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("sync tasks: %w", err)
 	}
 	return results, nil
+}
+
+const (
+	// syncParts is how many transactions a sync of many tasks uses at a time: while one waits for the disk or for us,
+	// another has the database work.
+	syncParts = 2
+	// partRows is from where it is worth it.
+	partRows = 500
+)
+
+var partSeed = maphash.MakeSeed()
+
+// apart divides rows into parts that hardly meet: by the accounts that they name, so that they lock different heads. Rows
+// of one id are in the same part, in their rounds.
+func apart(rows []TaskSaid, rounds [][]int) [][][]int {
+	if len(rows) < syncParts*partRows {
+		return [][][]int{rounds}
+	}
+	parts := make([][][]int, syncParts)
+	for n := range parts {
+		parts[n] = make([][]int, len(rounds))
+	}
+	of := map[string]int{} // ids that come again
+	for n := len(rounds) - 1; n >= 0; n-- {
+		for _, i := range rounds[n] {
+			row := &rows[i]
+			part, again := of[row.ID]
+			if !again {
+				part = int(maphash.String(partSeed, cmp.Or(row.AccountID.Value, row.ID)) % syncParts)
+			}
+			if n > 0 {
+				of[row.ID] = part
+			}
+			parts[part][n] = append(parts[part][n], i)
+		}
+	}
+	return parts
 }
 
 // taskSync decides by what it has read under the locks. A decision that needs the history of an account, or who has had
@@ -36,6 +85,7 @@ type taskSync struct {
 	rows       []TaskSaid
 	results    []RowResult
 
+	idle     map[int]bool // rows that say nothing new
 	heads    Heads
 	people   map[string]person
 	roles    map[string]bool
@@ -43,7 +93,7 @@ type taskSync struct {
 	found    map[string]bool // tasks that are known; should another be so by now, inserting it tells
 
 	// Of one round.
-	present   map[string]task
+	present   map[string]*task
 	histories map[string]*knownAccount
 	holders   map[string][]string // of tasks, since their base
 	wanting   struct {
@@ -53,44 +103,88 @@ type taskSync struct {
 	}
 }
 
-// lock locks the people concerned, then the heads of the accounts where the tasks are and where they are to be.
-func (s *taskSync) lock(ctx context.Context, indexes []int) error {
-	tasks, err := s.readTasks(ctx, column(indexes, func(i int) string { return s.rows[i].ID }))
-	if err != nil {
-		return err
-	}
-	s.found = map[string]bool{}
-	people, accounts, given := map[string]bool{}, map[string]bool{}, map[string]bool{}
-	bound := false
-	for _, i := range indexes {
-		row, present := s.rows[i], tasks[s.rows[i].ID]
-		if row.AccountID.Given {
-			accounts[row.AccountID.Value], given[row.AccountID.Value] = true, true
-		}
-		if present.ID != "" {
-			accounts[present.AccountID], s.found[present.ID] = true, true
-		}
-		people[row.AssigneeID.Value] = true
-		bound = bound || row.Role.Value != ""
-	}
-	if s.people, err = readPeople(ctx, s.tx, s.tenant, people); err != nil {
-		return err
-	}
-	if bound {
+// lock passes over the rows that say nothing new. For the others it locks the people concerned, then the heads of the
+// accounts where the tasks are and where they are to be.
+func (s *taskSync) lock(ctx context.Context, rounds [][]int) error {
+	indexes := slices.Concat(rounds...)
+	if slices.ContainsFunc(indexes, func(i int) bool { return s.rows[i].Role.Value != "" }) {
+		var err error
 		if s.roles, err = readRoles(ctx, s.tx, s.tenant); err != nil {
 			return err
 		}
 	}
-	if s.heads, err = LockHeads(ctx, s.tx, accountsOf(s.tenant, accounts)); err != nil {
+	if err := s.heads.readClock(ctx, s.tx); err != nil {
 		return err
 	}
-	s.accounts, err = knownAccounts(ctx, s.tx, s.tenant, keys(given))
+	tasks, err := s.readTasks(ctx, column(indexes, func(i int) string { return s.rows[i].ID }))
+	if err != nil {
+		return err
+	}
+	s.passOver(rounds, tasks)
+	s.found = make(map[string]bool, len(indexes))
+	people, accounts := map[string]bool{}, map[string]bool{}
+	for _, i := range indexes {
+		if s.idle[i] {
+			continue
+		}
+		row := &s.rows[i]
+		if row.AccountID.Given {
+			accounts[row.AccountID.Value] = true
+		}
+		if present := tasks[row.ID]; present != nil {
+			accounts[present.AccountID], s.found[row.ID] = true, true
+		}
+		people[row.AssigneeID.Value] = true
+	}
+	if len(people)+len(accounts) == 0 {
+		return nil
+	}
+	if s.people, err = readPeople(ctx, s.tx, s.tenant, people); err != nil {
+		return err
+	}
+	s.heads, s.accounts, err = lockHeadsOfKnown(ctx, s.tx, s.tenant, accounts)
 	return err
+}
+
+// passOver marks the rows that say nothing new of tasks as they were read without a lock: nothing is to be written, so
+// they have been taken, at that moment. Of an id that comes again only the locks tell what is new.
+func (s *taskSync) passOver(rounds [][]int, tasks map[string]*task) {
+	again := map[string]bool{}
+	for _, later := range rounds[1:] {
+		for _, i := range later {
+			again[s.rows[i].ID] = true
+		}
+	}
+	s.idle = map[int]bool{}
+	if len(tasks) == 0 {
+		return
+	}
+	s.wantNothing()
+	var c taskChange
+	for _, i := range rounds[0] {
+		row := &s.rows[i]
+		t := tasks[row.ID]
+		if t == nil || again[row.ID] {
+			continue
+		}
+		c = taskChange{was: *t, known: true}
+		if s.check(row, t) == nil {
+			s.decide(&c, row)
+			s.idle[i] = !c.differs()
+		}
+	}
+	s.wantNothing()
 }
 
 func (s *taskSync) take(ctx context.Context, indexes []int) (entries []journal.Entry, err error) {
 	var found []string
+	var news []int
 	for _, i := range indexes {
+		if s.idle[i] {
+			s.results[i].Outcome = Unchanged
+			continue
+		}
+		news = append(news, i)
 		if id := s.rows[i].ID; s.found[id] {
 			found = append(found, id)
 		}
@@ -105,7 +199,7 @@ func (s *taskSync) take(ctx context.Context, indexes []int) (entries []journal.E
 	}
 	s.histories, s.holders = map[string]*knownAccount{}, map[string][]string{}
 	for {
-		changes := s.decideAll(indexes)
+		changes := s.decideAll(news)
 		if len(s.wanting.histories)+len(s.wanting.holders)+len(s.wanting.people) == 0 {
 			return s.write(ctx, changes)
 		}
@@ -117,18 +211,23 @@ func (s *taskSync) take(ctx context.Context, indexes []int) (entries []journal.E
 	}
 }
 
-func (s *taskSync) decideAll(indexes []int) []*taskChange {
+func (s *taskSync) wantNothing() {
 	s.wanting.histories, s.wanting.holders, s.wanting.people = map[string]bool{}, nil, map[string]bool{}
+}
+
+func (s *taskSync) decideAll(indexes []int) []*taskChange {
+	s.wantNothing()
 	all := make([]taskChange, len(indexes))
 	changes := make([]*taskChange, 0, len(indexes))
 	for n, i := range indexes {
-		row, result := s.rows[i], &s.results[i]
-		was, known := s.present[row.ID]
-		if result.Problem = s.check(row, known); result.Problem != nil {
+		row, result := &s.rows[i], &s.results[i]
+		was := s.present[row.ID]
+		if result.Problem = s.check(row, was); result.Problem != nil {
 			continue
 		}
 		c := &all[n]
-		if c.was, c.known = was, known; known {
+		if was != nil {
+			c.was, c.known = *was, true
 			s.decide(c, row)
 		} else {
 			s.decideFirst(c, row)
@@ -144,15 +243,16 @@ func (s *taskSync) decideAll(indexes []int) []*taskChange {
 	return changes
 }
 
-// check says why a row can't be taken.
-func (s *taskSync) check(row TaskSaid, known bool) *Invalid {
+// check says why a row can't be taken; was is nil for a task that isn't known yet. What a task has already was known when
+// it came, and nobody forgets people or accounts.
+func (s *taskSync) check(row *TaskSaid, was *task) *Invalid {
 	ahead := s.heads.Clock.Add(handover.MaxAhead)
 	switch {
-	case !known && !row.Title.Given:
+	case was == nil && !row.Title.Given:
 		return invalid("title", "is required for a task that isn't known yet")
-	case !known && !row.AccountID.Given:
+	case was == nil && !row.AccountID.Given:
 		return invalid("account_id", "is required for a task that isn't known yet")
-	case row.AccountID.Given && !s.accounts[row.AccountID.Value]:
+	case row.AccountID.Given && (was == nil || row.AccountID.Value != was.AccountID) && !s.accounts[row.AccountID.Value]:
 		return invalid("account_id", "there is no account %q; sync the account first", row.AccountID.Value)
 	case row.Role.Value != "" && !s.roles[row.Role.Value]:
 		return invalid("role", "there is no role %q; add it to the tenant's roles first", row.Role.Value)
@@ -160,8 +260,10 @@ func (s *taskSync) check(row TaskSaid, known bool) *Invalid {
 		return invalid("assigned_at", "is more than %s ahead of our clock; set the upstream system's clock right", handover.MaxAhead)
 	case row.CreatedAt.Value != nil && row.CreatedAt.Value.After(ahead):
 		return invalid("created_at", "is more than %s ahead of our clock; set the upstream system's clock right", handover.MaxAhead)
+	case row.AssigneeID.Value == "" || (was != nil && row.AssigneeID.Value == was.Synced):
+		return nil
 	}
-	if _, ok := s.people[row.AssigneeID.Value]; !ok && row.AssigneeID.Value != "" {
+	if _, ok := s.people[row.AssigneeID.Value]; !ok {
 		return invalid("assignee_id", "there is no user %q; sync the user first", row.AssigneeID.Value)
 	}
 	return nil
@@ -170,13 +272,13 @@ func (s *taskSync) check(row TaskSaid, known bool) *Invalid {
 func (s *taskSync) account(id string) Account { return Account{s.tenant, id} }
 
 const presentTasks = `
-SELECT t.task_id, t.account_id, t.title, t.status, t.source, t.role, t.priority, t.url, t.due_at, t.created_at, coalesce(t.assignee_id, ''), t.revision,
-       coalesce(t.base_assignee, ''), t.assigned_at, t.effective_at, t.base_revision, coalesce(t.synced_assignee, ''), coalesce(t.holding, 0), t.own_revision
+SELECT t.task_id, t.account_id, t.title, t.status, t.source, t.role, t.priority, t.url, coalesce(t.assignee_id, ''), coalesce(t.base_assignee, ''), coalesce(t.synced_assignee, ''),
+       t.due_at, t.created_at, t.assigned_at, t.effective_at, t.revision, t.base_revision, coalesce(t.holding, 0), t.own_revision
 FROM unnest($2::text[]) AS i(task_id)
 CROSS JOIN LATERAL (SELECT * FROM tasks t WHERE t.tenant_id = $1 AND t.task_id = i.task_id LIMIT 1) t`
 
-func (s *taskSync) readTasks(ctx context.Context, ids []string) (map[string]task, error) {
-	tasks := map[string]task{}
+func (s *taskSync) readTasks(ctx context.Context, ids []string) (map[string]*task, error) {
+	tasks := map[string]*task{}
 	if len(ids) == 0 {
 		return tasks, nil
 	}
@@ -185,9 +287,10 @@ func (s *taskSync) readTasks(ctx context.Context, ids []string) (map[string]task
 		return nil, err
 	}
 	var t task
-	_, err = pgx.ForEachRow(found, []any{&t.ID, &t.AccountID, &t.Title, &t.Status, &t.Source, &t.Role, &t.Priority, &t.URL, &t.DueAt, &t.CreatedAt, &t.Assignee, &t.Revision,
-		&t.Base.Assignee, &t.Base.AssignedAt, &t.Base.EffectiveAt, &t.BaseRevision, &t.Synced, &t.holding, &t.ownRevision}, func() error {
-		tasks[t.ID] = t
+	_, err = pgx.ForEachRow(found, []any{&t.ID, &t.AccountID, &t.Title, &t.Status, &t.Source, &t.Role, &t.Priority, &t.URL, &t.Assignee, &t.Base.Assignee, &t.Synced,
+		&t.DueAt, &t.CreatedAt, &t.Base.AssignedAt, &t.Base.EffectiveAt, &t.Revision, &t.BaseRevision, &t.holding, &t.ownRevision}, func() error {
+		read := t
+		tasks[t.ID] = &read
 		return nil
 	})
 	return tasks, err

@@ -19,7 +19,7 @@ import (
 //
 // A dry run tells what would become of the rows and does nothing.
 func (r *Roster) SyncUsers(ctx context.Context, tenant, by string, rows []UserSaid, dryRun bool) ([]RowResult, error) {
-	results, rounds, err := prepare(rows, func(u UserSaid) string { return u.ID })
+	results, rounds, err := prepare(rows, MaxSyncRows, func(u *UserSaid) string { return u.ID })
 	if err != nil {
 		return nil, err
 	}

@@ -23,12 +23,12 @@ type task struct {
 func (t task) open() bool { return t.Status == "open" || t.Status == "in_progress" }
 
 // rebases tells whether the row takes the task to another account, or changes what decides which role changes move it.
-func (said TaskSaid) rebases(t task) bool {
+func (said *TaskSaid) rebases(t *task) bool {
 	return said.AccountID.or(t.AccountID) != t.AccountID || said.Role.or(t.Role) != t.Role || said.Source.or(t.Source) != t.Source
 }
 
 // with is the task with what upstream said of everything but its assignee.
-func (t task) with(said TaskSaid) task {
+func (t task) with(said *TaskSaid) task {
 	t.AccountID, t.Title, t.Status, t.Source = said.AccountID.or(t.AccountID), said.Title.or(t.Title), said.Status.or(t.Status), said.Source.or(t.Source)
 	t.Role, t.Priority, t.URL = said.Role.or(t.Role), said.Priority.or(t.Priority), said.URL.or(t.URL)
 	if said.DueAt.Given && !sameTime(t.DueAt, said.DueAt.Value) {
@@ -72,7 +72,7 @@ func (c *taskChange) outcome() Outcome {
 }
 
 // decideFirst decides about a task that isn't known yet.
-func (s *taskSync) decideFirst(c *taskChange, row TaskSaid) {
+func (s *taskSync) decideFirst(c *taskChange, row *TaskSaid) {
 	t := task{ID: row.ID, Status: "open", Source: handover.SourceManual}.with(row)
 	t.Synced = row.AssigneeID.Value
 	now := s.heads.Now(s.account(t.AccountID))
@@ -83,7 +83,7 @@ func (s *taskSync) decideFirst(c *taskChange, row TaskSaid) {
 }
 
 // decide decides about a task that is known: first whom upstream assigns, then what else changes.
-func (s *taskSync) decide(c *taskChange, row TaskSaid) {
+func (s *taskSync) decide(c *taskChange, row *TaskSaid) {
 	t := c.was
 	t.Status = row.Status.or(t.Status)
 	if row.AssigneeID.Given {
@@ -97,7 +97,7 @@ func (s *taskSync) decide(c *taskChange, row TaskSaid) {
 		c.now.Base = s.beforeLeaving(t.Base)
 		s.fold(c)
 	}
-	rebases := row.rebases(c.was)
+	rebases := row.rebases(&c.was)
 	c.now = c.now.with(row)
 	switch {
 	case rebases:
@@ -161,7 +161,7 @@ func (s *taskSync) beforeLeaving(a handover.Assignment) handover.Assignment {
 
 // holdersOf is who has had the task since its base. Only when more than one move lies between is that worth a look into
 // the moves.
-func (s *taskSync) holdersOf(t task, row TaskSaid) []string {
+func (s *taskSync) holdersOf(t task, row *TaskSaid) []string {
 	near := []string{t.Base.Assignee, t.Assignee}
 	said := row.AssigneeID.Value
 	if row.AssignedAt.Value != nil || said == t.Synced || said == near[0] || said == near[1] || t.Revision < t.BaseRevision+2 {

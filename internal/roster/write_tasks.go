@@ -9,17 +9,15 @@ import (
 
 	"handover.io/internal/handover"
 	"handover.io/internal/journal"
+	"handover.io/internal/postgres"
 	"handover.io/pkg/event"
 )
 
 const (
 	// Whoever has inserted the task since it was looked for did so on another account: the locks are not the right ones.
-	insertTasks = `
-INSERT INTO task_rows (tenant_id, task_id, account_id, title, status, source, role, priority, url, due_at, created_at,
-                       holding, closed_assignee, own_revision, base_assignee, assigned_at, effective_at, base_revision, synced_assignee)
-SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::timestamptz[], $11::timestamptz[],
-                         $12::bigint[], $13::text[], $14::bigint[], $15::text[], $16::timestamptz[], $17::timestamptz[], $18::bigint[], $19::text[])
-ON CONFLICT DO NOTHING`
+	copyTasks = `
+COPY task_rows (tenant_id, task_id, account_id, title, status, source, role, priority, url, due_at, created_at,
+                holding, closed_assignee, own_revision, base_assignee, assigned_at, effective_at, base_revision, synced_assignee) FROM STDIN (FORMAT binary)`
 	updateTasks = `
 UPDATE task_rows t SET
   account_id = w.account_id, title = w.title, status = w.status, source = w.source, role = w.role, priority = w.priority, url = w.url,
@@ -131,12 +129,11 @@ func (s *taskSync) raiseHeads(ctx context.Context, changes []*taskChange) error 
 
 func (s *taskSync) writeTasks(ctx context.Context, fresh, present, taken []*taskChange) error {
 	if len(fresh) > 0 {
-		inserted, err := s.tx.Exec(ctx, insertTasks, columnsOfTasks(s.tenant, fresh)...)
-		if err != nil {
-			return err
-		}
-		if inserted.RowsAffected() < int64(len(fresh)) {
+		rows := rowsOfTasks(s.tenant, fresh)
+		if err := rows.Copy(ctx, s.tx, copyTasks); postgres.Exists(err) {
 			return errChanged
+		} else if err != nil {
+			return err
 		}
 		for _, c := range fresh {
 			s.found[c.now.ID] = true
@@ -153,6 +150,47 @@ func (s *taskSync) writeTasks(ctx context.Context, fresh, present, taken []*task
 		return err
 	}
 	return nil
+}
+
+func rowsOfTasks(tenant string, changes []*taskChange) *postgres.Rows {
+	var rows postgres.Rows
+	person := func(id string) {
+		if id == handover.Nobody {
+			rows.Null()
+		} else {
+			rows.Text(id)
+		}
+	}
+	at := func(t *time.Time) {
+		if t == nil {
+			rows.Null()
+		} else {
+			rows.Time(*t)
+		}
+	}
+	for _, c := range changes {
+		t := &c.now
+		rows.Row(19)
+		for _, text := range [...]string{tenant, t.ID, t.AccountID, t.Title, t.Status, t.Source, t.Role, t.Priority, t.URL} {
+			rows.Text(text)
+		}
+		at(t.DueAt)
+		at(t.CreatedAt)
+		if t.open() {
+			rows.Bigint(t.holding)
+			rows.Null()
+		} else {
+			rows.Null()
+			person(t.Assignee)
+		}
+		rows.Bigint(t.ownRevision)
+		person(t.Base.Assignee)
+		rows.Time(t.Base.AssignedAt)
+		rows.Time(t.Base.EffectiveAt)
+		rows.Bigint(t.BaseRevision)
+		person(t.Synced)
+	}
+	return &rows
 }
 
 func columnsOfTasks(tenant string, changes []*taskChange) []any {
