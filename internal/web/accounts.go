@@ -37,7 +37,7 @@ func (s *server) accounts() {
 	// A filter is read by the roster, and documented here.
 	s.api.OpenAPI().Components.Schemas.RegisterTypeAlias(reflect.TypeFor[roster.Filter](), reflect.TypeFor[AccountFilter]())
 	registerRows(s, kind[roster.AccountSaid, roster.AccountDetails, Account]{
-		one: "account", many: "accounts", decode: roster.DecodeAccount, sync: s.Roster.SyncAccounts, read: s.Roster.Account,
+		one: "account", many: "accounts", decode: roster.DecodeAccount, sync: s.Roster.SyncAccounts, chunkRows: 1000, read: s.Roster.Account,
 		show: func(a roster.AccountDetails) Account { return Account(a) }, schema: schemaOf[AccountRow](s),
 		about:   "What the upstream system knows of a customer. An owner that differs from what it said before is a role change, which tasks follow by the policy.",
 		example: `{"id":"a-1","name":"Acme","attributes":{"segment":"enterprise"},"roles":{"success_manager":"u-1"}}`,

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -17,14 +18,8 @@ import (
 	"handover.io/internal/roster"
 )
 
-const (
-	// chunkRows and chunkBytes bound what is decoded, and in one transaction, at a time: whatever is sent, an import
-	// needs no more memory than this.
-	chunkRows  = 1000
-	chunkBytes = 4 << 20
-	// chunkTimeout is far more than a chunk takes, waiting for locks included.
-	chunkTimeout = 2 * time.Minute
-)
+// chunkTimeout is far more than a chunk takes, waiting for locks included.
+const chunkTimeout = 2 * time.Minute
 
 // ImportLine is a line of the answer to an import: about a row that was refused, progress, or the end.
 type ImportLine struct {
@@ -32,7 +27,7 @@ type ImportLine struct {
 	ID       string         `json:"id,omitempty" doc:"Of that row, where it has one."`
 	Field    string         `json:"field,omitempty"`
 	Problem  string         `json:"problem,omitempty" doc:"What is wrong with the row and what to do."`
-	Progress *ImportRows    `json:"progress,omitempty" doc:"After every chunk."`
+	Progress *ImportRows    `json:"progress,omitempty" doc:"After every few thousand rows."`
 	Summary  *ImportSummary `json:"summary,omitempty" doc:"The last line of an import that was read to its end."`
 	Aborted  *Problem       `json:"aborted,omitempty" doc:"The last line of one that wasn't: what was taken by then stays, and the import can be repeated."`
 }
@@ -54,15 +49,15 @@ type ImportSummary struct {
 	TasksMoved *int `json:"tasks_moved,omitempty" doc:"On a dry run: tasks that would go to somebody else: at once, or with the roles by the policy in force."`
 }
 
-// registerImport registers the import of what; sync takes up to chunkRows rows, decoded from lines such as example.
-func registerImport[T any](s *server, what, example string, decode func([]byte) (T, error), sync syncer[T]) {
+// registerImport registers the import of what; sync takes up to chunkRows rows at once, decoded from lines such as example.
+func registerImport[T any](s *server, what, example string, decode func([]byte) (T, error), sync syncer[T], chunkRows int) {
 	rt := route{
 		method: http.MethodPost, path: "/v1/imports/" + what, right: roster.RightSync, id: "import-" + what, tag: "Roster", stream: true, anyMedia: true,
 		summary: "Import " + what,
 		about: "Takes any number of " + what + ", one JSON object with its `id` per line (NDJSON), while they are being sent, and answers in the same way: a line for every row " +
-			"that is refused, progress after every thousand, and at last a `summary`. The other rows are taken. Without `summary` the import is incomplete; " +
+			"that is refused, progress after every few thousand, and at last a `summary`. The other rows are taken. Without `summary` the import is incomplete; " +
 			"it can be repeated as often as you like. An Idempotency-Key isn't needed and has no effect. " +
-			"A dry run judges every thousand rows by what is known now, without those before them.",
+			"A dry run judges every few thousand rows by what is known now, without those before them.",
 		body: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 			"application/x-ndjson": {Schema: &huma.Schema{Type: "string"}, Example: example + "\n"},
 		}},
@@ -72,7 +67,7 @@ func registerImport[T any](s *server, what, example string, decode func([]byte) 
 			r, w := humago.Unwrap(hc)
 			who := callerOf(r.Context())
 			in := importing[T]{
-				ctx: r.Context(), decode: decode, out: &lineWriter{w: w, conn: http.NewResponseController(w)},
+				ctx: r.Context(), decode: decode, chunkRows: chunkRows, out: &lineWriter{w: w, conn: http.NewResponseController(w)},
 				sync: func(ctx context.Context, rows []T) ([]roster.RowResult, error) {
 					return sync(ctx, who.TenantID, who.UserID, rows, input.DryRun)
 				},
@@ -91,18 +86,12 @@ func registerImport[T any](s *server, what, example string, decode func([]byte) 
 
 // importing is one import under way.
 type importing[T any] struct {
-	ctx    context.Context
-	decode func([]byte) (T, error)
-	sync   func(context.Context, []T) ([]roster.RowResult, error)
-	out    *lineWriter
-	sum    ImportSummary
-
-	// The chunk: the rows that could be read, the line of each, and what is refused.
-	rows    []T
-	lines   []int
-	refused []ImportLine
-	read    int
-	bytes   int
+	ctx       context.Context
+	decode    func([]byte) (T, error)
+	sync      func(context.Context, []T) ([]roster.RowResult, error)
+	chunkRows int
+	out       *lineWriter
+	sum       ImportSummary
 }
 
 func (in *importing[T]) run(w http.ResponseWriter, r *http.Request) {
@@ -110,7 +99,8 @@ func (in *importing[T]) run(w http.ResponseWriter, r *http.Request) {
 	_ = in.out.conn.EnableFullDuplex()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("X-Accel-Buffering", "no")
-	err := in.readAll(newLines(&patientReader{r: r.Body, conn: in.out.conn}))
+	body := &patientReader{r: r.Body, conn: in.out.conn}
+	err := in.takeAll(newLines(body), body.giveUp)
 	switch {
 	case in.out.err != nil: // nobody reads
 		requestOf(in.ctx).err = in.out.err
@@ -124,46 +114,51 @@ func (in *importing[T]) run(w http.ResponseWriter, r *http.Request) {
 	in.out.flush()
 }
 
-func (in *importing[T]) readAll(from *lines) error {
-	for {
-		line, err := from.next()
-		switch {
-		case errors.Is(err, io.EOF):
-			return in.take()
-		case errors.Is(err, errLineTooLong):
-			in.read++
-			in.refused = append(in.refused, ImportLine{Line: from.number, Problem: err.Error()})
-		case err != nil:
-			return cutOff(err)
-		default:
-			in.add(from.number, line)
-		}
-		if in.read >= chunkRows || in.bytes >= chunkBytes {
-			if err := in.take(); err != nil {
-				return err
+// takeAll takes chunk by chunk; while one is being taken the next is being read and decoded. When it returns reading has
+// ended too: giveUp ends a read that waits for more.
+func (in *importing[T]) takeAll(from *lines, giveUp func()) (err error) {
+	read, room := make(chan *chunk[T]), make(chan *chunk[T], 2)
+	room <- new(chunk[T])
+	room <- new(chunk[T])
+	go func() {
+		defer close(read)
+		for c := range room {
+			c.fill(from, in.decode, in.chunkRows)
+			read <- c
+			if c.end != nil {
+				return
 			}
 		}
+	}()
+	for c := range read {
+		switch {
+		case err != nil: // nothing of what was being read meanwhile is taken
+			continue
+		case c.end == nil:
+			err = in.take(c)
+		case errors.Is(c.end, io.EOF):
+			return in.take(c)
+		default:
+			return cutOff(c.end)
+		}
+		if err != nil {
+			giveUp()
+			close(room)
+			continue
+		}
+		c.empty()
+		room <- c
 	}
-}
-
-func (in *importing[T]) add(number int, line []byte) {
-	in.read++
-	in.bytes += len(line)
-	row, err := in.decode(line)
-	if err != nil {
-		in.refused = append(in.refused, refusedRow(number, idOf(line), err))
-		return
-	}
-	in.rows, in.lines = append(in.rows, row), append(in.lines, number)
+	return err
 }
 
 // take syncs the chunk and reports on it.
-func (in *importing[T]) take() error {
-	if in.read == 0 {
+func (in *importing[T]) take(c *chunk[T]) error {
+	if c.lines == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(in.ctx, chunkTimeout)
-	results, err := in.sync(ctx, in.rows)
+	results, err := in.sync(ctx, c.rows)
 	cancel()
 	if err != nil {
 		return err
@@ -180,19 +175,17 @@ func (in *importing[T]) take() error {
 		case roster.Unchanged:
 			in.sum.Unchanged++
 		default:
-			in.refused = append(in.refused, refusedRow(in.lines[i], r.ID, r.Problem))
+			c.refused = append(c.refused, refusedRow(c.numbers[i], r.ID, r.Problem))
 		}
 	}
-	in.sum.Rows += in.read
-	in.sum.Failed += len(in.refused)
-	slices.SortFunc(in.refused, func(a, b ImportLine) int { return cmp.Compare(a.Line, b.Line) })
-	for _, l := range in.refused {
+	in.sum.Rows += c.lines
+	in.sum.Failed += len(c.refused)
+	slices.SortFunc(c.refused, func(a, b ImportLine) int { return cmp.Compare(a.Line, b.Line) })
+	for _, l := range c.refused {
 		in.out.write(l)
 	}
 	in.out.write(ImportLine{Progress: &ImportRows{in.sum.Rows}})
 	in.out.flush()
-	clear(in.rows)
-	in.rows, in.lines, in.refused, in.read, in.bytes = in.rows[:0], in.lines[:0], in.refused[:0], 0, 0
 	return in.out.err
 }
 
@@ -227,16 +220,38 @@ func cutOff(err error) error {
 type patientReader struct {
 	r    io.Reader
 	conn *http.ResponseController
+
+	mu    sync.Mutex
+	ended bool
 }
 
 func (p *patientReader) Read(b []byte) (int, error) {
-	_ = p.conn.SetReadDeadline(time.Now().Add(bodyTimeout))
+	if !p.wait() {
+		return 0, os.ErrDeadlineExceeded
+	}
 	n, err := p.r.Read(b)
 	if err != nil {
 		// At the end the server goes on listening for the client to go away; it must not take the deadline for that.
 		_ = p.conn.SetReadDeadline(time.Time{})
 	}
 	return n, err
+}
+
+func (p *patientReader) wait() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.ended {
+		_ = p.conn.SetReadDeadline(time.Now().Add(bodyTimeout))
+	}
+	return !p.ended
+}
+
+// giveUp ends the read that is under way, and all later ones.
+func (p *patientReader) giveUp() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = true
+	_ = p.conn.SetReadDeadline(time.Now())
 }
 
 // lineWriter writes JSON lines.

@@ -39,6 +39,7 @@ type kind[S interface{ At(string) (S, error) }, F, T any] struct {
 	one, many string
 	decode    func([]byte) (S, error)
 	sync      syncer[S]
+	chunkRows int // that an import takes at once
 	read      func(ctx context.Context, tenant, id string) (F, error)
 	show      func(F) T
 	about     string       // of the PUT
@@ -80,7 +81,7 @@ func registerRows[S interface{ At(string) (S, error) }, F, T any](s *server, k k
 		}
 		return &body[T]{k.show(row)}, nil
 	})
-	registerImport(s, k.many, k.example, k.decode, k.sync)
+	registerImport(s, k.many, k.example, k.decode, k.sync, k.chunkRows)
 }
 
 func (k kind[S, F, T]) put(ctx context.Context, id string, dryRun bool) (*stored, error) {

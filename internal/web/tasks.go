@@ -53,7 +53,7 @@ type TaskAssigned struct {
 
 func (s *server) tasks() {
 	registerRows(s, kind[roster.TaskSaid, roster.TaskDetails, Task]{
-		one: "task", many: "tasks", decode: roster.DecodeTask, sync: s.Roster.SyncTasks, read: s.Roster.Task,
+		one: "task", many: "tasks", decode: roster.DecodeTask, sync: s.Roster.SyncTasks, chunkRows: roster.MaxSyncTasks, read: s.Roster.Task,
 		show: func(t roster.TaskDetails) Task { return Task(t) }, schema: schemaOf[TaskRow](s),
 		about:   "What the upstream system knows of a task. Its account and its assignee must be known.",
 		example: `{"id":"t-1","account_id":"a-1","title":"Call about renewal","assignee_id":"u-1","status":"open","source":"success_play"}`,

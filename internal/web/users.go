@@ -31,7 +31,7 @@ type UserRow struct {
 
 func (s *server) users() {
 	registerRows(s, kind[roster.UserSaid, roster.UserDetails, User]{
-		one: "user", many: "users", decode: roster.DecodeUser, sync: s.Roster.SyncUsers, read: s.Roster.User,
+		one: "user", many: "users", decode: roster.DecodeUser, sync: s.Roster.SyncUsers, chunkRows: 1000, read: s.Roster.User,
 		show: func(u roster.UserDetails) User { return User(u) }, schema: schemaOf[UserRow](s),
 		about:   "What the upstream system knows of a person.",
 		example: `{"id":"u-1","name":"Ann Lee","email":"ann@example.com","time_zone":"Europe/Paris"}`,
