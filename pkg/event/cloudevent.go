@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"handover.io/internal/rawjson"
 )
 
 const (
@@ -134,15 +137,12 @@ func mediaType(contentType string) (media string, ok bool) {
 }
 
 func readStructured(body []byte) (envelope, error) {
-	if !utf8.Valid(body) {
-		return envelope{}, notCloudEvent("", "is not valid UTF-8")
-	}
-	if !json.Valid(body) {
-		var v json.RawMessage
-		return envelope{}, notCloudEvent("", "is not JSON: "+json.Unmarshal(body, &v).Error())
-	}
 	wrong := &checks{reason: ReasonNotCloudEvent}
-	o := newObject("", body, wrong)
+	o := &object{wrong: wrong}
+	var ok bool
+	if o.members, ok = make(rawjson.Object, 0, usualMembers).Parse(body); !ok {
+		return envelope{}, notAnObject(body)
+	}
 	var e envelope
 	e.fill(o.optional, wrong)
 	if e.Data, e.inside = o.get("data"), true; string(e.Data) == "null" {
@@ -159,6 +159,18 @@ func readStructured(body []byte) (envelope, error) {
 		e.Data, e.inside = data, false
 	}
 	return e, wrong.err()
+}
+
+// notAnObject says why a body is no JSON object.
+func notAnObject(body []byte) *Invalid {
+	if !utf8.Valid(body) {
+		return notCloudEvent("", "is not valid UTF-8")
+	}
+	var v json.RawMessage
+	if err := json.Unmarshal(body, &v); err != nil {
+		return notCloudEvent("", "is not JSON: "+err.Error())
+	}
+	return notCloudEvent("", "must be an object, not "+kind(bytes.TrimSpace(body)))
 }
 
 func readBinary(m Message, contentType string) (envelope, error) {
