@@ -143,9 +143,11 @@ SELECT t.task_id, t.account_id, t.title, t.assignee_id, t.status, t.source, null
        t.due_at, t.created_at, t.assigned_at, nullif(t.url, ''), t.revision`
 	taskByID = taskColumns + `
 FROM tasks t WHERE t.tenant_id = $1 AND t.task_id = $2`
+	// By account first, as the holdings are found: so a page reads the tasks of a few accounts, not of all.
 	tasksOfAssignee = taskColumns + `
-FROM open_tasks t WHERE t.tenant_id = $1 AND t.assignee_id = $2 AND ($3::text = '' OR t.account_id = $3) AND t.task_id > $4
-ORDER BY t.task_id LIMIT $5`
+FROM open_tasks t WHERE t.tenant_id = $1 AND t.assignee_id = $2 AND ($3::text = '' OR t.account_id = $3)
+  AND t.account_id >= $4 AND (t.account_id, t.task_id) > ($4, $5)
+ORDER BY t.account_id, t.task_id LIMIT $6`
 	tasksOfAccount = taskColumns + `
 FROM (
   (SELECT * FROM open_tasks t WHERE t.tenant_id = $1 AND t.account_id = $3 AND $6::text <> 'closed'
@@ -167,24 +169,34 @@ func (r *Roster) Task(ctx context.Context, tenant, id string) (TaskDetails, erro
 	return one[TaskDetails](rows, err, "task", id)
 }
 
-// Tasks lists tasks by id. Somebody's open tasks are found at once, however many tasks there are; somebody's closed ones
-// only by going through all those of the tenant, or of the account.
+// Tasks lists tasks by id; somebody's open ones by account, then id. Those are found at once, however many there are;
+// somebody's closed ones only by going through all those of the tenant, or of the account.
 func (r *Roster) Tasks(ctx context.Context, tenant string, q TaskQuery) (Page[TaskDetails], error) {
-	limit, after, err := q.open("tasks", 1)
-	if err != nil {
-		return Page[TaskDetails]{}, err
-	}
 	status := cmp.Or(q.Status, "open")
 	if !slices.Contains([]string{"open", "closed", "all"}, status) {
 		return Page[TaskDetails]{}, invalid("status", "must be one of open, closed, all")
 	}
+	if q.AssigneeID != "" && status == "open" {
+		return r.openTasksOf(ctx, tenant, q)
+	}
+	limit, after, err := q.open("tasks", 1)
+	if err != nil {
+		return Page[TaskDetails]{}, err
+	}
 	sql, args := tasksByID, []any{tenant, q.AssigneeID, after[0], limit + 1, status}
-	switch {
-	case q.AssigneeID != "" && status == "open":
-		sql, args = tasksOfAssignee, []any{tenant, q.AssigneeID, q.AccountID, after[0], limit + 1}
-	case q.AccountID != "":
+	if q.AccountID != "" {
 		sql, args = tasksOfAccount, []any{tenant, q.AssigneeID, q.AccountID, after[0], limit + 1, status}
 	}
 	rows, err := r.pool.Query(ctx, sql, args...)
 	return page(rows, err, limit, "tasks", func(t TaskDetails) []string { return []string{t.ID} })
+}
+
+func (r *Roster) openTasksOf(ctx context.Context, tenant string, q TaskQuery) (Page[TaskDetails], error) {
+	const list = "open tasks of a user"
+	limit, after, err := q.open(list, 2)
+	if err != nil {
+		return Page[TaskDetails]{}, err
+	}
+	rows, err := r.pool.Query(ctx, tasksOfAssignee, tenant, q.AssigneeID, q.AccountID, after[0], after[1], limit+1)
+	return page(rows, err, limit, list, func(t TaskDetails) []string { return []string{t.AccountID, t.ID} })
 }

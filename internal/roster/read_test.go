@@ -111,7 +111,7 @@ func TestLists(t *testing.T) {
 		{roster.TaskQuery{}, "t0 t1 t3 t4 t5"},
 		{roster.TaskQuery{Status: "closed"}, "t2"},
 		{roster.TaskQuery{Status: "all"}, "t0 t1 t2 t3 t4 t5"},
-		{roster.TaskQuery{AssigneeID: "ann"}, "t0 t1 t3 t4"},
+		{roster.TaskQuery{AssigneeID: "ann"}, "t0 t4 t1 t3"}, // by account,
 		{roster.TaskQuery{AssigneeID: "ann", AccountID: "a"}, "t0 t4"},
 		{roster.TaskQuery{AssigneeID: "ann", Status: "all"}, "t0 t1 t2 t3 t4"},
 		{roster.TaskQuery{AssigneeID: "ann", AccountID: "a", Status: "closed"}, "t2"},

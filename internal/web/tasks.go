@@ -66,7 +66,7 @@ func (s *server) tasks() {
 	}
 	register(s, route{
 		method: http.MethodGet, path: "/v1/tasks", right: roster.RightRead, id: "list-tasks", tag: "Roster",
-		summary: "List tasks", about: "By id; the open ones unless `status` says otherwise.",
+		summary: "List tasks", about: "By id, somebody's open ones by account and id; the open ones unless `status` says otherwise.",
 	}, func(ctx context.Context, in *input) (*list[Task], error) {
 		p, err := s.Roster.Tasks(ctx, callerOf(ctx).TenantID, roster.TaskQuery{
 			PageQuery: in.query(), AssigneeID: in.AssigneeID, AccountID: in.AccountID, Status: in.Status,
