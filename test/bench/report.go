@@ -9,7 +9,7 @@ import (
 	"text/tabwriter"
 )
 
-// result is one run of one contender, or the median of several. handover bench prints the same.
+// result is one run of one contender, or the median of several. handover bench prints the same. What wasn't measured is 0.
 type result struct {
 	Contender      string  `json:"contender"`
 	Mix            string  `json:"mix"`
@@ -20,10 +20,10 @@ type result struct {
 	RatioToLimit   float64 `json:"ratio_to_limit,omitempty"`
 	P50            float64 `json:"p50_ms,omitempty"`
 	P99            float64 `json:"p99_ms,omitempty"`
-	WAL            int64   `json:"wal_bytes"`
-	ServiceCPU     float64 `json:"service_cpu_s"`
-	PostgresCPU    float64 `json:"postgres_cpu_s"`
-	PeakRSS        int64   `json:"peak_rss_bytes"`
+	WAL            int64   `json:"wal_bytes,omitempty"`
+	ServiceCPU     float64 `json:"service_cpu_s,omitempty"`
+	PostgresCPU    float64 `json:"postgres_cpu_s,omitempty"`
+	PeakRSS        int64   `json:"peak_rss_bytes,omitempty"`
 	Right          bool    `json:"right"`
 	WrongAssignees int     `json:"wrong_assignees"`
 	MovesDue       int     `json:"moves_due,omitempty"`
@@ -104,13 +104,10 @@ func (r report) writeTable(to io.Writer) error {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "mix\tcontender\tchanges\tseconds\tchanges/s\ttasks/s\thandover is\tservice cpu s\tpostgres cpu s\tWAL MB\tpeak MB\tright")
 	for _, r := range r.Results {
-		times := ""
-		if r.HandoverIsTimes > 0 {
-			times = fmt.Sprintf("× %.1f", r.HandoverIsTimes)
-		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%.2f\t%.0f\t%.0f\t%s\t%.2f\t%.2f\t%.0f\t%.0f\t%s\n",
-			r.Mix, r.Contender, r.Changes, r.Seconds, r.ChangesPerS, r.TasksPerS, times, r.ServiceCPU, r.PostgresCPU,
-			float64(r.WAL)/1e6, float64(r.PeakRSS)/1e6, verdict(r))
+		fmt.Fprintf(w, "%s\t%s\t%d\t%.2f\t%.0f\t%.0f\t%s\t%s\t%s\t%s\t%s\t%s\n",
+			r.Mix, r.Contender, r.Changes, r.Seconds, r.ChangesPerS, r.TasksPerS, number("× %.1f", r.HandoverIsTimes),
+			number("%.2f", r.ServiceCPU), number("%.2f", r.PostgresCPU),
+			number("%.0f", float64(r.WAL)/1e6), number("%.0f", float64(r.PeakRSS)/1e6), verdict(r))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -126,6 +123,13 @@ contender with its client and the embedded broker. handover bench takes hot in n
 hot-ordered, too; where several changes of an account wait, it makes one move of each task. limit is the bare UPDATE with
 its history, in two sessions; jetstream is the broker alone. All of it ran on one machine, right after a checkpoint.
 `
+
+func number(format string, v float64) string {
+	if v == 0 {
+		return "-"
+	}
+	return fmt.Sprintf(format, v)
+}
 
 func verdict(r result) string {
 	switch {

@@ -49,7 +49,11 @@ func chartOf(results []Result) []*bars {
 	}
 	for _, r := range results {
 		contender := cmp.Or(r.Contender, Handover)
-		mix, round, _ := strings.Cut(r.Mix, "-") // steady-01
+		mix := r.Mix
+		round, steady := strings.CutPrefix(mix, "steady-")
+		if steady {
+			mix = "steady"
+		}
 		b := bar{contender: contender, label: contender, value: r.ChangesPerS, wrong: !r.Right}
 		switch {
 		case r.P50 != nil && r.P99 != nil:
@@ -64,7 +68,7 @@ func chartOf(results []Result) []*bars {
 			g := group(r.Mix, "tasks/s")
 			g.bars = append(g.bars, b)
 			continue
-		case round != "":
+		case steady:
 			b.label = "round " + strings.TrimLeft(round, "0")
 		}
 		g := group(mix, "changes/s")
