@@ -143,10 +143,16 @@ SELECT t.task_id, t.account_id, t.title, t.assignee_id, t.status, t.source, null
        t.due_at, t.created_at, t.assigned_at, nullif(t.url, ''), t.revision`
 	taskByID = taskColumns + `
 FROM tasks t WHERE t.tenant_id = $1 AND t.task_id = $2`
-	// By account first, as the holdings are found: so a page reads the tasks of a few accounts, not of all.
+	// By account first: no holding is empty, so as many of them as a page has tasks are enough, and the others aren't read.
 	tasksOfAssignee = taskColumns + `
-FROM open_tasks t WHERE t.tenant_id = $1 AND t.assignee_id = $2 AND ($3::text = '' OR t.account_id = $3)
-  AND t.account_id >= $4 AND (t.account_id, t.task_id) > ($4, $5)
+FROM (
+  (SELECT account_id, key FROM holdings WHERE tenant_id = $1 AND assignee_id = $2 AND account_id = $4 AND ($3::text = '' OR account_id = $3))
+  UNION ALL
+  (SELECT account_id, key FROM holdings WHERE tenant_id = $1 AND assignee_id = $2 AND account_id > $4 AND ($3 = '' OR account_id = $3)
+   ORDER BY account_id FETCH FIRST $6 ROWS WITH TIES)) h
+CROSS JOIN LATERAL (
+  SELECT * FROM open_tasks t WHERE t.tenant_id = $1 AND t.account_id = h.account_id AND t.holding = h.key OFFSET 0) t
+WHERE (t.account_id, t.task_id) > ($4, $5)
 ORDER BY t.account_id, t.task_id LIMIT $6`
 	tasksOfAccount = taskColumns + `
 FROM (

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -56,15 +57,20 @@ func (b *bench) runRead(ctx context.Context) ([]Result, error) {
 	return []Result{r}, err
 }
 
-// firstPage are the first of the open tasks, by id, that a person of the first tenant has at first.
+// firstPage are the first of the open tasks, by account and id, that a person of the first tenant has at first.
 func (d dataset) firstPage(user, n int) []string {
-	var ids []string
+	type task struct{ account, id string }
+	var tasks []task
 	for row := range d.rows() {
 		account := d.accountOf(row)
 		if _, open := d.kind(row); open && d.tenant(account) == 0 && d.owner(account) == user {
-			ids = append(ids, taskID(row))
+			tasks = append(tasks, task{accountID(account), taskID(row)})
 		}
 	}
-	slices.Sort(ids)
-	return ids[:min(n, len(ids))]
+	slices.SortFunc(tasks, func(a, b task) int { return cmp.Or(cmp.Compare(a.account, b.account), cmp.Compare(a.id, b.id)) })
+	ids := make([]string, min(n, len(tasks)))
+	for i := range ids {
+		ids[i] = tasks[i].id
+	}
+	return ids
 }
