@@ -82,7 +82,10 @@ func (s *taskSync) writeHoldings(ctx context.Context, changes []*taskChange) err
 	for _, c := range changes {
 		if c.assigned || c.was.open() != c.now.open() || s.kindOf(c.was) != s.kindOf(c.now) {
 			concerned = append(concerned, c)
-			accounts[c.was.AccountID], accounts[c.now.AccountID] = true, true
+			accounts[c.now.AccountID] = true
+			if c.known {
+				accounts[c.was.AccountID] = true
+			}
 		}
 	}
 	if len(concerned) == 0 {
