@@ -32,6 +32,8 @@ const (
 	// abandoned is after how long the server gives up on a transaction whose process says nothing any more, because its
 	// machine is gone or stands still, and with it the locks that everybody else waits for.
 	abandoned = "2min"
+	// writerMemory keeps what a statement of a writer makes of a large batch from going through files.
+	writerMemory = "32MB"
 )
 
 // Open returns a pool on url, a connection URL or a keyword/value string. It doesn't connect yet: it fails only on a url
@@ -61,6 +63,7 @@ func Open(ctx context.Context, url string, o Options) (*pgxpool.Pool, error) {
 		connect.RuntimeParams["enable_seqscan"] = "off"
 		connect.RuntimeParams["enable_hashjoin"] = "off"
 		connect.RuntimeParams["enable_mergejoin"] = "off"
+		connect.RuntimeParams["work_mem"] = writerMemory
 	}
 	// Times are UTC in Go too, whatever the zone of this process: they go into JSON as they are.
 	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {

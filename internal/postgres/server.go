@@ -45,9 +45,10 @@ var defaultSettings = map[string]string{
 	"log_checkpoints":                 "off",
 	"logging_collector":               "off",
 	"max_connections":                 "100",
-	"shared_buffers":                  "128MB",
+	"shared_buffers":                  "512MB",
 	"max_wal_size":                    "4GB",
 	"checkpoint_completion_target":    "0.9",
+	"autovacuum_naptime":              "10s",
 	"autovacuum_vacuum_scale_factor":  "0.05",
 	"autovacuum_analyze_scale_factor": "0.05",
 }

@@ -3,8 +3,11 @@ package roster
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"handover.io/internal/handover"
 )
 
 // holding is open tasks of one account that are with one person, or nobody, and that role changes move alike. Whom an open
@@ -24,6 +27,15 @@ type kind struct {
 	role     string
 	manual   bool
 	assignee string
+}
+
+// task is what the fold needs of one of its tasks.
+func (k kind) task(base string, since time.Time) handover.Task {
+	t := handover.Task{Base: base, Since: since, Role: k.role}
+	if k.manual {
+		t.Source = handover.SourceManual
+	}
+	return t
 }
 
 // moveTo moves all tasks of the holding.

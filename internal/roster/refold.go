@@ -151,42 +151,83 @@ func (f *fold) decideOwners(ctx context.Context) error {
 	return err
 }
 
-const tasksOfHoldings = `
+// basis is what the fold needs of an open task. Tasks alike in it are alike in what becomes of them.
+type basis struct {
+	holding int64
+	base    string
+	since   int64 // in microseconds
+}
+
+const (
+	basesOfHoldings = `
+SELECT h.key, coalesce(t.base_assignee, ''), t.effective_at
+FROM unnest($1::bigint[]) AS h(key)
+CROSS JOIN LATERAL (SELECT DISTINCT base_assignee, effective_at FROM task_rows t WHERE t.holding = h.key OFFSET 0) t`
+	tasksOfHoldings = `
 SELECT h.key, coalesce(t.base_assignee, ''), t.effective_at, t.task_id, t.own_revision, t.title, t.due_at, t.priority, t.source, t.url, clock_timestamp()
 FROM unnest($1::bigint[]) AS h(key)
 CROSS JOIN LATERAL (SELECT * FROM task_rows t WHERE t.holding = h.key OFFSET 0) t`
+)
 
+// decideAssignees folds, and only then reads the tasks that go to somebody else: most don't.
 func (f *fold) decideAssignees(ctx context.Context) (err error) {
 	if f.holdings, err = readHoldings(ctx, f.tx, f.tenants, f.ids); err != nil {
 		return err
 	}
-	rows, err := f.tx.Query(ctx, tasksOfHoldings, slices.Collect(maps.Keys(f.holdings.byKey)))
+	rows, err := f.tx.Query(ctx, basesOfHoldings, slices.Collect(maps.Keys(f.holdings.byKey)))
 	if err != nil {
 		return err
 	}
-	f.moved = map[*holding][]movedTask{}
+	moves, from := map[basis]moveKey{}, map[int64]bool{}
 	holders := map[Left]bool{}
-	var key int64
-	var base string
+	var b basis
 	var since time.Time
-	var t movedTask
-	_, err = pgx.ForEachRow(rows, []any{&key, &base, &since, &t.ID, &t.Revision, &t.Title, &t.DueAt, &t.Priority, &t.Source, &t.URL, &f.clock}, func() error {
-		h := f.holdings.byKey[key]
-		k, of := f.account(h.Account), handover.Task{Base: base, Since: since, Source: t.Source, Role: h.role}
+	if _, err := pgx.ForEachRow(rows, []any{&b.holding, &b.base, &since}, func() error {
+		h := f.holdings.byKey[b.holding]
+		k, of := f.account(h.Account), h.task(b.base, since)
 		assignee, moved := k.history.Assignee(of)
 		if assignee != handover.Nobody {
 			holders[Left{Account: h.Account, Person: assignee}] = true
 		}
 		if assignee != h.assignee {
-			t.Revision += h.moves + 1
-			t.move = moveKey{Account: h.Account, cause: f.cause(k, moved), from: h.assignee, to: assignee, correction: handover.Corrects(h.assignee, of, moved)}
-			f.moved[h] = append(f.moved[h], t)
+			b.since = since.UnixMicro()
+			moves[b] = moveKey{Account: h.Account, cause: f.cause(k, moved), from: h.assignee, to: assignee, correction: handover.Corrects(h.assignee, of, moved)}
+			from[b.holding] = true
 		}
 		return nil
-	})
+	}); err != nil {
+		return err
+	}
 	for l := range holders {
 		f.left = append(f.left, l)
 	}
+	return f.readMoved(ctx, slices.Collect(maps.Keys(from)), moves)
+}
+
+func (f *fold) readMoved(ctx context.Context, from []int64, moves map[basis]moveKey) error {
+	f.moved = map[*holding][]movedTask{}
+	if len(from) == 0 {
+		return nil
+	}
+	rows, err := f.tx.Query(ctx, tasksOfHoldings, from)
+	if err != nil {
+		return err
+	}
+	var b basis
+	var since time.Time
+	var t movedTask
+	_, err = pgx.ForEachRow(rows, []any{&b.holding, &b.base, &since, &t.ID, &t.Revision, &t.Title, &t.DueAt, &t.Priority, &t.Source, &t.URL, &f.clock}, func() error {
+		b.since = since.UnixMicro()
+		move, moves := moves[b]
+		if !moves {
+			return nil
+		}
+		h := f.holdings.byKey[b.holding]
+		t.Revision += h.moves + 1
+		t.move = move
+		f.moved[h] = append(f.moved[h], t)
+		return nil
+	})
 	return err
 }
 
