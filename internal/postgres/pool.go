@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -18,10 +19,10 @@ type Options struct {
 	// Tracer sees every statement; none by default.
 	Tracer pgx.QueryTracer
 	// Writer is for a pool that runs the same few set-based statements all day: they are planned once, for any parameters,
-	// without JIT, and always by probing indexes, never by reading a whole table or hashing it. A plan for particular parameters costs more time than these
-	// statements run, and one made while a table was small stays wrong when it has grown: looking up 512 changes by a
-	// sequential scan of what was an empty table costs a factor of seven. In exchange no statement of such a pool may
-	// join two lists that it was given: that is quadratic.
+	// without JIT, and always by probing indexes, never by reading a whole table or hashing it. A plan for particular
+	// parameters costs more time than these statements run, and one made while a table was small stays wrong when it has
+	// grown: looking up 512 changes by a sequential scan of what was an empty table costs a factor of seven. In exchange
+	// no statement of such a pool may join two lists that it was given: that is quadratic.
 	Writer bool
 }
 
@@ -32,8 +33,6 @@ const (
 	// abandoned is after how long the server gives up on a transaction whose process says nothing any more, because its
 	// machine is gone or stands still, and with it the locks that everybody else waits for.
 	abandoned = "2min"
-	// writerMemory keeps what a statement of a writer makes of a large batch from going through files.
-	writerMemory = "32MB"
 )
 
 // Open returns a pool on url, a connection URL or a keyword/value string. It doesn't connect yet: it fails only on a url
@@ -58,12 +57,7 @@ func Open(ctx context.Context, url string, o Options) (*pgxpool.Pool, error) {
 		connect.RuntimeParams["application_name"] = applicationName
 	}
 	if o.Writer {
-		connect.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
-		connect.RuntimeParams["jit"] = "off"
-		connect.RuntimeParams["enable_seqscan"] = "off"
-		connect.RuntimeParams["enable_hashjoin"] = "off"
-		connect.RuntimeParams["enable_mergejoin"] = "off"
-		connect.RuntimeParams["work_mem"] = writerMemory
+		maps.Copy(connect.RuntimeParams, writerSettings)
 	}
 	// Times are UTC in Go too, whatever the zone of this process: they go into JSON as they are.
 	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
@@ -73,6 +67,21 @@ func Open(ctx context.Context, url string, o Options) (*pgxpool.Pool, error) {
 	return pgxpool.NewWithConfig(ctx, config)
 }
 
+// writerSettings are those of [Options.Writer]. The memory keeps what a statement makes of a large batch out of files.
+var writerSettings = map[string]string{
+	"plan_cache_mode": "force_generic_plan", "jit": "off", "enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
+	"work_mem": "'32MB'",
+}
+
+// beginWriter begins a transaction that has them, on any connection.
+var beginWriter = func() string {
+	b := "BEGIN ISOLATION LEVEL READ COMMITTED"
+	for name, value := range writerSettings {
+		b += "; SET LOCAL " + name + " = " + value
+	}
+	return b
+}()
+
 // txAttempts is how often InTx runs its function at most: once, and 5 times more.
 const txAttempts = 6
 
@@ -81,12 +90,21 @@ const txAttempts = 6
 // repeated. It returns the error of fn, or that of the commit; after an error of the commit it is unknown whether the
 // transaction took place.
 func InTx(ctx context.Context, pool *pgxpool.Pool, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	return inTx(ctx, pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, fn)
+}
+
+// InWriterTx is InTx for the kind of statements that [Options.Writer] is for, on a pool that is for others too.
+func InWriterTx(ctx context.Context, pool *pgxpool.Pool, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	return inTx(ctx, pool, pgx.TxOptions{BeginQuery: beginWriter}, fn)
+}
+
+func inTx(ctx context.Context, pool *pgxpool.Pool, o pgx.TxOptions, fn func(ctx context.Context, tx pgx.Tx) error) error {
 	wait := &backoff.ExponentialBackOff{
 		InitialInterval: 5 * time.Millisecond, RandomizationFactor: 1, Multiplier: 2, MaxInterval: 200 * time.Millisecond,
 	}
 	var err error
 	for attempt := 1; ; attempt++ {
-		err = pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error { return fn(ctx, tx) })
+		err = pgx.BeginTxFunc(ctx, pool, o, func(tx pgx.Tx) error { return fn(ctx, tx) })
 		if !Retryable(err) || attempt == txAttempts {
 			return err
 		}

@@ -61,32 +61,35 @@ func LockHeads(ctx context.Context, tx pgx.Tx, accounts []Account) (Heads, error
 	return heads, heads.readClock(ctx, tx)
 }
 
-const lockKnownHeads = `
-SELECT h.account_id, greatest(h.newest_at, h.issued_at), (SELECT true FROM accounts k WHERE k.tenant_id = $1 AND k.account_id = a.account_id LIMIT 1) IS NOT NULL
+// Where a task has been before, the account is known.
+const lockHeadsOfTasks = `
+SELECT h.account_id, greatest(h.newest_at, h.issued_at), h.assigned_at,
+       h.assigned_at > '-infinity' OR EXISTS (SELECT FROM accounts k WHERE k.tenant_id = $1 AND k.account_id = h.account_id)
 FROM unnest($2::text[]) WITH ORDINALITY AS a(account_id, n)
 JOIN account_heads h ON h.tenant_id = $1 AND h.account_id = a.account_id
 ORDER BY a.n
 FOR UPDATE OF h`
 
-// lockHeadsOfKnown is [LockHeads] for those of the accounts that are known, which it tells too. Such an account has a head:
-// whoever makes one locks its head before. So none needs to be looked for twice.
-func lockHeadsOfKnown(ctx context.Context, tx pgx.Tx, tenant string, accounts map[string]bool) (Heads, map[string]bool, error) {
+// lockHeadsOfTasks is [LockHeads] for tasks: it makes no heads, since every account that is known has one, and tells which
+// accounts are known, and the latest assignment that their heads know of.
+func (s *taskSync) lockHeads(ctx context.Context, accounts map[string]bool) error {
 	ids := slices.Sorted(maps.Keys(accounts))
-	heads, known := Heads{seen: make(map[Account]time.Time, len(ids))}, make(map[string]bool, len(ids))
-	rows, err := tx.Query(ctx, lockKnownHeads, tenant, ids)
+	s.heads.seen = make(map[Account]time.Time, len(ids))
+	s.accounts, s.assignedAt = make(map[string]bool, len(ids)), make(map[string]time.Time, len(ids))
+	rows, err := s.tx.Query(ctx, lockHeadsOfTasks, s.tenant, ids)
 	if err != nil {
-		return Heads{}, nil, fmt.Errorf("lock account heads: %w", err)
+		return fmt.Errorf("lock account heads: %w", err)
 	}
 	var id string
-	var seen maybeInfinite
-	var is bool
-	if _, err := pgx.ForEachRow(rows, []any{&id, &seen, &is}, func() error {
-		heads.seen[Account{tenant, id}], known[id] = seen.Time, is
+	var seen, assigned maybeInfinite
+	var known bool
+	if _, err := pgx.ForEachRow(rows, []any{&id, &seen, &assigned, &known}, func() error {
+		s.heads.seen[s.account(id)], s.assignedAt[id], s.accounts[id] = seen.Time, assigned.Time, known
 		return nil
 	}); err != nil {
-		return Heads{}, nil, fmt.Errorf("lock account heads: %w", err)
+		return fmt.Errorf("lock account heads: %w", err)
 	}
-	return heads, known, heads.readClock(ctx, tx)
+	return s.heads.readClock(ctx, s.tx)
 }
 
 func (h *Heads) readClock(ctx context.Context, tx pgx.Tx) error {

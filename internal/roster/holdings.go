@@ -1,8 +1,11 @@
 package roster
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -36,6 +39,16 @@ func (k kind) task(base string, since time.Time) handover.Task {
 		t.Source = handover.SourceManual
 	}
 	return t
+}
+
+func (k kind) compare(o kind) int {
+	manual := func(k kind) int {
+		if k.manual {
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(CompareAccounts(k.Account, o.Account), cmp.Compare(k.assignee, o.assignee), cmp.Compare(k.role, o.role), manual(k)-manual(o))
 }
 
 // moveTo moves all tasks of the holding.
@@ -122,7 +135,7 @@ func (all holdings) write(ctx context.Context, tx pgx.Tx) error {
 			h.differs = false
 		}
 	}
-	if err := all.insert(ctx, tx, fresh); err != nil {
+	if err := makeHoldings(ctx, tx, fresh); err != nil {
 		return fmt.Errorf("make holdings: %w", err)
 	}
 	if len(present) > 0 {
@@ -148,7 +161,16 @@ func columnsOfHoldings(of []*holding) []any {
 	}
 }
 
-func (all holdings) insert(ctx context.Context, tx pgx.Tx, fresh []*holding) error {
+func columnsOfKinds(of []*holding) []any {
+	return []any{
+		column(of, func(h *holding) string { return h.TenantID }), column(of, func(h *holding) string { return h.AccountID }),
+		column(of, func(h *holding) string { return h.role }), column(of, func(h *holding) bool { return h.manual }),
+		column(of, func(h *holding) *string { return orNull(h.assignee) }), column(of, func(h *holding) int32 { return int32(h.n) }),
+	}
+}
+
+// makeHoldings makes holdings that aren't there yet, and sets their keys.
+func makeHoldings(ctx context.Context, tx pgx.Tx, fresh []*holding) error {
 	if len(fresh) == 0 {
 		return nil
 	}
@@ -156,11 +178,7 @@ func (all holdings) insert(ctx context.Context, tx pgx.Tx, fresh []*holding) err
 	for _, h := range fresh {
 		of[h.kind] = h
 	}
-	rows, err := tx.Query(ctx, insertHoldings,
-		column(fresh, func(h *holding) string { return h.TenantID }), column(fresh, func(h *holding) string { return h.AccountID }),
-		column(fresh, func(h *holding) string { return h.role }), column(fresh, func(h *holding) bool { return h.manual }),
-		column(fresh, func(h *holding) *string { return orNull(h.assignee) }),
-		column(fresh, func(h *holding) int32 { return int32(h.n) }))
+	rows, err := tx.Query(ctx, insertHoldings, columnsOfKinds(fresh)...)
 	if err != nil {
 		return err
 	}
@@ -171,4 +189,74 @@ func (all holdings) insert(ctx context.Context, tx pgx.Tx, fresh []*holding) err
 		return nil
 	})
 	return err
+}
+
+// holdingID is the primary key of a holding.
+type holdingID struct {
+	Account
+	key int64
+}
+
+const (
+	// The look-up is by an index of which but a few rows fit. Since heads are locked, what it finds stays where it is.
+	joinPresent = `
+UPDATE holdings h SET n = h.n + w.n
+FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::text[], $6::int[]) WITH ORDINALITY AS w(tenant_id, account_id, role, manual, assignee_id, n, i)
+CROSS JOIN LATERAL (
+  (SELECT p.ctid FROM holdings p
+   WHERE p.tenant_id = w.tenant_id AND p.assignee_id = w.assignee_id AND p.account_id = w.account_id AND p.role = w.role AND p.manual = w.manual LIMIT 1)
+  UNION ALL
+  (SELECT p.ctid FROM holdings p
+   WHERE w.assignee_id IS NULL AND p.tenant_id = w.tenant_id AND p.assignee_id IS NULL AND p.account_id = w.account_id AND p.role = w.role AND p.manual = w.manual LIMIT 1)
+) p
+WHERE h.ctid = p.ctid
+RETURNING w.i, h.key, h.moves`
+	leaveSome = `
+UPDATE holdings h SET n = h.n - w.n FROM unnest($1::text[], $2::text[], $3::bigint[], $4::int[]) AS w(tenant_id, account_id, key, n)
+WHERE h.tenant_id = w.tenant_id AND h.account_id = w.account_id AND h.key = w.key AND h.n > w.n`
+	leaveAll = `
+DELETE FROM holdings h USING unnest($1::text[], $2::text[], $3::bigint[], $4::int[]) AS w(tenant_id, account_id, key, n)
+WHERE h.tenant_id = w.tenant_id AND h.account_id = w.account_id AND h.key = w.key AND h.n = w.n`
+)
+
+// joinHoldings adds n tasks to one holding of each kind, and tells its key and moves. Nothing is read before: where there
+// are many accounts, that would be most of the work.
+func joinHoldings(ctx context.Context, tx pgx.Tx, joined map[kind]*holding) error {
+	if len(joined) == 0 {
+		return nil
+	}
+	of := slices.SortedFunc(maps.Values(joined), func(a, b *holding) int { return a.compare(b.kind) })
+	rows, err := tx.Query(ctx, joinPresent, columnsOfKinds(of)...)
+	if err != nil {
+		return fmt.Errorf("join holdings: %w", err)
+	}
+	var i, key, moves int64
+	if _, err := pgx.ForEachRow(rows, []any{&i, &key, &moves}, func() error {
+		of[i-1].key, of[i-1].moves = key, moves
+		return nil
+	}); err != nil {
+		return fmt.Errorf("join holdings: %w", err)
+	}
+	if err := makeHoldings(ctx, tx, slices.DeleteFunc(of, func(h *holding) bool { return h.key != 0 })); err != nil {
+		return fmt.Errorf("make holdings: %w", err)
+	}
+	return nil
+}
+
+// leaveHoldings takes so many tasks out of holdings.
+func leaveHoldings(ctx context.Context, tx pgx.Tx, left map[holdingID]int) error {
+	if len(left) == 0 {
+		return nil
+	}
+	of := slices.SortedFunc(maps.Keys(left), func(a, b holdingID) int {
+		return cmp.Or(CompareAccounts(a.Account, b.Account), cmp.Compare(a.key, b.key))
+	})
+	for _, sql := range []string{leaveAll, leaveSome} {
+		_, err := tx.Exec(ctx, sql, column(of, func(h holdingID) string { return h.TenantID }), column(of, func(h holdingID) string { return h.AccountID }),
+			column(of, func(h holdingID) int64 { return h.key }), column(of, func(h holdingID) int32 { return int32(left[h]) }))
+		if err != nil {
+			return fmt.Errorf("leave holdings: %w", err)
+		}
+	}
+	return nil
 }

@@ -37,7 +37,7 @@ var errDryRun = errors.New("roster: dry run")
 func (r *Roster) write(ctx context.Context, dryRun bool, fn func(ctx context.Context, tx pgx.Tx) ([]journal.Entry, error)) error {
 	for {
 		var entries []journal.Entry
-		err := postgres.InTx(ctx, r.pool, func(ctx context.Context, tx pgx.Tx) (err error) {
+		err := postgres.InWriterTx(ctx, r.pool, func(ctx context.Context, tx pgx.Tx) (err error) {
 			if entries, err = fn(ctx, tx); err == nil && dryRun {
 				err = errDryRun
 			}

@@ -8,6 +8,7 @@ import (
 	"hash/maphash"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -85,12 +86,13 @@ type taskSync struct {
 	rows       []TaskSaid
 	results    []RowResult
 
-	idle     map[int]bool // rows that say nothing new
-	heads    Heads
-	people   map[string]person
-	roles    map[string]bool
-	accounts map[string]bool // known
-	found    map[string]bool // tasks that are known; should another be so by now, inserting it tells
+	idle       map[int]bool // rows that say nothing new
+	heads      Heads
+	assignedAt map[string]time.Time // accounts to the latest assignment of a task of theirs that the head knows of
+	people     map[string]person
+	roles      map[string]bool
+	accounts   map[string]bool // known
+	found      map[string]bool // tasks that are known; should another be so by now, inserting it tells
 
 	// Of one round.
 	present   map[string]*task
@@ -142,8 +144,7 @@ func (s *taskSync) lock(ctx context.Context, rounds [][]int) error {
 	if s.people, err = readPeople(ctx, s.tx, s.tenant, people); err != nil {
 		return err
 	}
-	s.heads, s.accounts, err = lockHeadsOfKnown(ctx, s.tx, s.tenant, accounts)
-	return err
+	return s.lockHeads(ctx, accounts)
 }
 
 // passOver marks the rows that say nothing new of tasks as they were read without a lock: nothing is to be written, so

@@ -71,22 +71,34 @@ func (s *taskSync) write(ctx context.Context, changes []*taskChange) ([]journal.
 }
 
 // kindOf is what a holding of the task must be.
-func (s *taskSync) kindOf(t task) kind {
+func (s *taskSync) kindOf(t *task) kind {
 	return kind{Account: s.account(t.AccountID), role: t.Role, manual: t.Source == handover.SourceManual, assignee: t.Assignee}
 }
 
 // writeHoldings takes the tasks out of the holdings where they were and puts them into those where they belong.
 func (s *taskSync) writeHoldings(ctx context.Context, changes []*taskChange) error {
 	var concerned []*taskChange
-	accounts := map[string]bool{}
+	var to []*holding // of each; nil for closed ones
+	joined := map[kind]*holding{}
+	left := map[holdingID]int{}
 	for _, c := range changes {
-		if c.assigned || c.was.open() != c.now.open() || s.kindOf(c.was) != s.kindOf(c.now) {
-			concerned = append(concerned, c)
-			accounts[c.now.AccountID] = true
-			if c.known {
-				accounts[c.was.AccountID] = true
-			}
+		if !c.assigned && c.was.open() == c.now.open() && s.kindOf(&c.was) == s.kindOf(&c.now) {
+			continue
 		}
+		concerned = append(concerned, c)
+		if c.was.open() {
+			left[holdingID{s.account(c.was.AccountID), c.was.holding}]++
+		}
+		var h *holding
+		if c.now.open() {
+			k := s.kindOf(&c.now)
+			if h = joined[k]; h == nil {
+				h = &holding{kind: k}
+				joined[k] = h
+			}
+			h.n++
+		}
+		to = append(to, h)
 	}
 	if len(concerned) == 0 {
 		return nil
@@ -94,25 +106,18 @@ func (s *taskSync) writeHoldings(ctx context.Context, changes []*taskChange) err
 	if err := s.raiseHeads(ctx, concerned); err != nil {
 		return err
 	}
-	tenants, ids := columns(sorted(accountsOf(s.tenant, accounts)))
-	all, err := readHoldings(ctx, s.tx, tenants, ids)
-	if err != nil {
+	// First in, then out: a holding that others leave and join is not without tasks in between.
+	if err := joinHoldings(ctx, s.tx, joined); err != nil {
 		return err
 	}
-	joined := make([]*holding, len(concerned))
-	for i, c := range concerned {
-		if c.was.open() {
-			all.byKey[c.was.holding].leave()
-		}
-		if joined[i] = (&holding{}); c.now.open() {
-			joined[i] = all.join(s.kindOf(c.now))
-		}
-	}
-	if err := all.write(ctx, s.tx); err != nil {
+	if err := leaveHoldings(ctx, s.tx, left); err != nil {
 		return err
 	}
 	for i, c := range concerned {
-		c.now.holding, c.now.ownRevision = joined[i].key, c.now.Revision-joined[i].moves
+		c.now.holding, c.now.ownRevision = 0, c.now.Revision
+		if h := to[i]; h != nil {
+			c.now.holding, c.now.ownRevision = h.key, c.now.Revision-h.moves
+		}
 	}
 	return nil
 }
@@ -121,11 +126,15 @@ func (s *taskSync) writeHoldings(ctx context.Context, changes []*taskChange) err
 func (s *taskSync) raiseHeads(ctx context.Context, changes []*taskChange) error {
 	latest := map[string]time.Time{}
 	for _, c := range changes {
-		if at := c.now.Base.EffectiveAt; c.assigned && at.After(latest[c.now.AccountID]) {
-			latest[c.now.AccountID] = at
+		id, at := c.now.AccountID, c.now.Base.EffectiveAt
+		if c.assigned && at.After(s.assignedAt[id]) && at.After(latest[id]) {
+			latest[id] = at
 		}
 	}
-	ids := slices.Collect(maps.Keys(latest))
+	if len(latest) == 0 {
+		return nil
+	}
+	ids := slices.Sorted(maps.Keys(latest))
 	_, err := s.tx.Exec(ctx, raiseAssigned, s.tenant, ids, column(ids, func(id string) time.Time { return latest[id] }))
 	return err
 }
