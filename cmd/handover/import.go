@@ -13,7 +13,7 @@ import (
 
 // A chunk is small enough to be sent again when its answer is lost, and large enough that the pause between two of them
 // doesn't matter.
-var importChunk = upload.Options{Rows: 10_000, Bytes: 4 << 20, Patience: 2 * time.Minute}
+var importChunk = upload.Options{Rows: 20_000, Bytes: 8 << 20, Patience: 2 * time.Minute}
 
 func (a *app) importCommand() *cobra.Command {
 	c := &cobra.Command{
@@ -62,7 +62,7 @@ func (a *app) importOne(what string, fields tabular.Fields, short string) *cobra
 				return err
 			}
 			api := upload.API{URL: t.URL, Token: t.Token, Client: http.DefaultClient, DryRun: dryRun}
-			sum, err := upload.Run(cmd.Context(), encoded(objects), api.Import(what), progress, importChunk)
+			sum, err := upload.Run(cmd.Context(), lines(objects), api.Import(what), progress, importChunk)
 			sum.DryRun = dryRun
 			return m.finish(a, what, [4]string{"created", "updated", "unchanged", "failed"}, sum, progress, err)
 		},

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -62,7 +61,7 @@ func (m *mapped) flags(c *cobra.Command) {
 }
 
 // rows returns what reads objects from the file, and the progress that watches it.
-func (m *mapped) rows(a *app, name, what string) (func() (int, map[string]any, error), *upload.Progress, error) {
+func (m *mapped) rows(a *app, name, what string) (rows, *upload.Progress, error) {
 	format := tabular.Format{Name: m.format}
 	if m.delimiter != "" {
 		if format.Delimiter, _ = utf8.DecodeRuneInString(m.delimiter); m.delimiter == `\t` {
@@ -109,26 +108,27 @@ func (m *mapped) rows(a *app, name, what string) (func() (int, map[string]any, e
 	if ignored := mapping.Ignored(sheet.Columns); len(ignored) > 0 && !a.json {
 		fmt.Fprintf(a.stderr, "Ignored columns: %q\n", ignored)
 	}
-	return func() (int, map[string]any, error) {
+	return func() (*tabular.Row, *tabular.Body, error) {
 		row, err := sheet.Next()
 		if err != nil {
-			return 0, nil, err
+			return nil, nil, err
 		}
 		object, err := mapping.Apply(row)
-		return row.Line, object, err
+		return row, object, err
 	}, progress, nil
 }
 
-// encoded makes rows of objects.
-func encoded(objects func() (int, map[string]any, error)) upload.Next {
-	return func() (*upload.Row, error) {
-		line, object, err := objects()
+// rows reads the next row, and the object that the mapping makes of it; nil for one that is left out.
+type rows func() (*tabular.Row, *tabular.Body, error)
+
+// lines makes lines of NDJSON of objects.
+func lines(objects rows) upload.Next {
+	return func(body []byte) (upload.Row, []byte, error) {
+		row, object, err := objects()
 		if err != nil || object == nil {
-			return nil, err
+			return upload.Row{}, body, err
 		}
-		id, _ := object["id"].(string)
-		body, err := json.Marshal(object)
-		return &upload.Row{Line: line, ID: id, Body: body}, err
+		return upload.Row{Line: row.Line, ID: object.Text("id")}, append(object.AppendJSON(body), '\n'), nil
 	}
 }
 

@@ -78,12 +78,12 @@ Required are time, account_id, role and new_owner_id, where empty means nobody.
 
 // toStream publishes past the API. What the broker has known for less than two minutes it says so.
 func toStream(p upload.Publisher, publish func(context.Context, []event.Message) ([]event.Stored, error)) upload.Send {
-	return func(ctx context.Context, rows []upload.Row) (upload.Answer, error) {
-		messages := make([]event.Message, len(rows))
-		for i, r := range rows {
-			m, err := p.Message(r)
+	return func(ctx context.Context, chunk upload.Chunk) (upload.Answer, error) {
+		messages := make([]event.Message, len(chunk.Rows))
+		for i, line := range chunk.Lines() {
+			m, err := p.Message(line)
 			if err != nil {
-				return upload.Answer{}, &upload.Fatal{Err: fmt.Errorf("line %d: %w", r.Line, err)}
+				return upload.Answer{}, &upload.Fatal{Err: fmt.Errorf("line %d: %w", chunk.Rows[i].Line, err)}
 			}
 			messages[i] = m
 		}

@@ -1,11 +1,10 @@
 package event
 
 import (
-	"encoding/json"
 	"strconv"
-	"strings"
 	"time"
-	"unicode/utf8"
+
+	"handover.io/internal/rawjson"
 )
 
 // objectWriter writes a JSON object, member by member, as encoding/json would without its escapes for HTML (which make a
@@ -29,7 +28,7 @@ func (w *objectWriter) member(name string) {
 
 func (w *objectWriter) text(name, value string) {
 	w.member(name)
-	w.b = appendText(w.b, value)
+	w.b = rawjson.AppendText(w.b, value)
 }
 
 // optional leaves the member out when it is empty.
@@ -65,33 +64,4 @@ func (w *objectWriter) whole(name string, n int64) {
 func (w *objectWriter) boolean(name string, v bool) {
 	w.member(name)
 	w.b = strconv.AppendBool(w.b, v)
-}
-
-// appendText appends s as a JSON string.
-func appendText(b []byte, s string) []byte {
-	if !plain(s) {
-		var quoted strings.Builder
-		e := json.NewEncoder(&quoted)
-		e.SetEscapeHTML(false)
-		_ = e.Encode(s) // a string always can be
-		return append(b, strings.TrimSuffix(quoted.String(), "\n")...)
-	}
-	b = append(b, '"')
-	b = append(b, s...)
-	return append(b, '"')
-}
-
-// plain tells whether s is written as it is. U+2028 and U+2029 are not: JavaScript once took them for ends of lines, and
-// encoding/json writes them so; both begin with the byte E2.
-func plain(s string) bool {
-	ascii := true
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c < 0x20 || c == '"' || c == '\\' || c == 0xe2:
-			return false
-		case c >= utf8.RuneSelf:
-			ascii = false
-		}
-	}
-	return ascii || utf8.ValidString(s)
 }

@@ -3,7 +3,9 @@
 //
 //	sheet, err := tabular.Open(file, "pipeline.csv", tabular.Format{})
 //	mapping, err := tabular.Spec{Fields: tabular.Tasks, Map: []string{"id=opportunity_id"}}.Compile(sheet.Columns)
-//	for row, err := sheet.Next(); err != io.EOF; row, err = sheet.Next() { object, id, err := mapping.Apply(row) … }
+//	for row, err := sheet.Next(); err != io.EOF; row, err = sheet.Next() { object, err := mapping.Apply(row) … }
+//
+// Rows and objects lie in room that the next ones take, so that a file of millions of rows makes no work for anybody else.
 //
 // Invariant: what is held in memory doesn't grow with the file, except for the files that are joined and, where repeated
 // ids are left out, 16 bytes an id. The same row and the same spec always give the same object.

@@ -11,7 +11,7 @@ import (
 // join is a column that another file supplies: the value of the row there whose key equals this row's.
 type join struct {
 	column string // the new one
-	key    string // this row's column to look up
+	key    column // of this row, to look up
 	values map[string]string
 }
 
@@ -46,7 +46,7 @@ func parseJoin(flag, text string) (joinSpec, error) {
 
 // read takes the other file into memory: one value per key. With --lookup the first row of a key counts, with --most the
 // value that most of its rows have, of equally frequent ones the first in byte order.
-func (j joinSpec) read(open func(string) (io.ReadCloser, error)) (join, error) {
+func (j joinSpec) read(key column, open func(string) (io.ReadCloser, error)) (join, error) {
 	file, err := open(j.file)
 	if err != nil {
 		return join{}, fmt.Errorf("--%s %s: %w", j.flag, j.column, err)
@@ -56,13 +56,14 @@ func (j joinSpec) read(open func(string) (io.ReadCloser, error)) (join, error) {
 	if err != nil {
 		return join{}, fmt.Errorf("--%s %s: %w", j.flag, j.column, err)
 	}
-	for _, c := range []string{j.theirs, j.value, j.where.column} {
+	for _, c := range []string{j.theirs, j.value, j.where.column.name} {
 		if c != "" && sheet.Columns != nil && !slices.Contains(sheet.Columns, c) {
 			return join{}, fmt.Errorf("--%s %s: %s has no column %q; it has %s", j.flag, j.column, j.file, c, strings.Join(sheet.Columns, ", "))
 		}
 	}
 	counts := map[string]map[string]int{}
-	out := join{column: j.column, key: j.key, values: map[string]string{}}
+	out := join{column: j.column, key: key, values: map[string]string{}}
+	theirs, theirValue := unplaced(j.theirs), unplaced(j.value)
 	for {
 		row, err := sheet.Next()
 		if err == io.EOF {
@@ -72,8 +73,8 @@ func (j joinSpec) read(open func(string) (io.ReadCloser, error)) (join, error) {
 			// A row that is left out of a join would silently change what others get.
 			return join{}, fmt.Errorf("--%s %s: %s: %w", j.flag, j.column, j.file, err)
 		}
-		key, value := text(row.Values[j.theirs]), text(row.Values[j.value])
-		if key == "" || value == "" || !j.where.holds(row.Values) {
+		key, value := row.text(theirs), row.text(theirValue)
+		if key == "" || value == "" || !j.where.holds(row) {
 			continue
 		}
 		if j.flag == "lookup" {
@@ -116,20 +117,20 @@ func inOrder(specs []joinSpec) ([]joinSpec, error) {
 
 // condition is "the column has one of these values", or none of them.
 type condition struct {
-	column string
+	column column
 	not    bool
 	values []string
 }
 
 func parseCondition(flag, text string) (condition, error) {
-	column, values, ok := strings.Cut(text, "=")
-	c := condition{column: column, values: strings.Split(values, ",")}
-	if c.column, c.not = strings.CutSuffix(column, "!"); !ok || c.column == "" {
+	name, values, ok := strings.Cut(text, "=")
+	name, not := strings.CutSuffix(name, "!")
+	if !ok || name == "" {
 		return condition{}, fmt.Errorf("--%s %q: must be COLUMN=A,B or COLUMN!=A,B", flag, text)
 	}
-	return c, nil
+	return condition{column: unplaced(name), not: not, values: strings.Split(values, ",")}, nil
 }
 
-func (c condition) holds(values map[string]any) bool {
-	return c.column == "" || slices.Contains(c.values, text(values[c.column])) != c.not
+func (c condition) holds(row *Row) bool {
+	return c.column.name == "" || slices.Contains(c.values, row.text(c.column)) != c.not
 }

@@ -1,174 +1,175 @@
 package tabular
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"handover.io/internal/rawjson"
 )
 
 // Mapping makes objects of rows.
 type Mapping struct {
-	fields      Fields
 	joins       []join
 	where       []condition
-	made        []field
+	made        []field // the id first
 	used        []string
-	numbers     []string
 	rest        bool // of the columns become attributes; only for files without a header
 	emptyIsNull bool
 	seen        map[[16]byte]struct{}
+	body        Body
 }
 
 // Ignored lists the columns that nothing uses.
 func (m *Mapping) Ignored(columns []string) []string {
 	return slices.DeleteFunc(slices.Clone(columns), func(c string) bool {
 		return slices.Contains(m.used, c) ||
-			slices.ContainsFunc(m.made, func(f field) bool { return f.column == c })
+			slices.ContainsFunc(m.made, func(f field) bool { return f.column.name == c })
 	})
 }
 
 // Apply makes one object. It is nil when the row is left out: by a condition, or as a repeat. The error is a *Problem.
-func (m *Mapping) Apply(row Row) (map[string]any, error) {
+func (m *Mapping) Apply(row *Row) (*Body, error) {
+	row.joined = row.joined[:0]
 	for _, j := range m.joins {
-		row.Values[j.column] = j.values[text(row.Values[j.key])]
+		row.joined = append(row.joined, j.values[row.text(j.key)])
 	}
 	for _, w := range m.where {
-		if !w.holds(row.Values) {
+		if !w.holds(row) {
 			return nil, nil
 		}
 	}
-	out := make(map[string]any, len(m.fields))
-	// The id first: it names the row in what may be wrong with the others.
-	for _, isID := range []bool{true, false} {
-		for _, f := range m.made {
-			if (f.target == "id") != isID {
-				continue
-			}
-			if err := m.make(f, row, out); err != nil {
-				return nil, &Problem{Line: row.Line, ID: text(out["id"]), Field: f.name(), Problem: err.Error()}
-			}
+	out := &m.body
+	out.members = out.members[:0]
+	for i := range m.made {
+		f := &m.made[i]
+		v, made, err := m.make(f, row)
+		if err != nil {
+			id, _ := out.get("id")
+			return nil, &Problem{Line: row.Line, ID: id.String(), Field: f.name(), Problem: err.Error()}
+		}
+		if made {
+			out.add(f.target, f.key, v)
 		}
 	}
 	if m.rest {
 		m.addRest(row, out)
 	}
-	if m.repeated(text(out["id"])) {
-		return nil, nil
+	if m.seen != nil {
+		if id, _ := out.get("id"); m.repeated(id.String()) {
+			return nil, nil
+		}
 	}
 	return out, nil
 }
 
-func (f field) name() string {
+func (f *field) name() string {
 	if f.key != "" {
 		return f.target + "." + f.key
 	}
 	return f.target
 }
 
-func (m *Mapping) make(f field, row Row, out map[string]any) error {
-	value, present, err := f.value(row)
-	if err != nil || !present {
-		return err
+// make is what the row makes of the field; not made is one that stays as it is.
+func (m *Mapping) make(f *field, row *Row) (value, bool, error) {
+	v, present, err := m.source(f, row)
+	if err != nil || !present || !v.isText() {
+		return v, present, err
 	}
-	if from, isText := value.(string); isText {
-		if value, err = m.convert(f, from); err != nil {
-			return err
-		}
-		if value == "" {
-			if !m.emptyIsNull {
-				return nil
-			}
-			value = nil
-		}
+	if v, err = f.convert(v); err != nil || !v.empty() {
+		return v, true, err
 	}
-	if f.key == "" {
-		out[f.target] = value
-		return nil
-	}
-	inside, _ := out[f.target].(map[string]any)
-	if inside == nil {
-		inside = map[string]any{}
-		out[f.target] = inside
-	}
-	inside[f.key] = value
-	return nil
+	return null, m.emptyIsNull, nil
 }
 
-// value is what the row says; not present is a column that an NDJSON row doesn't have.
-func (f field) value(row Row) (any, bool, error) {
+// source is what the row says; not present is a column that a row of NDJSON doesn't have.
+func (m *Mapping) source(f *field, row *Row) (value, bool, error) {
 	switch {
 	case f.template != nil:
 		var b strings.Builder
-		if err := f.template.Execute(&b, texts(row.Values)); err != nil {
-			return nil, false, plain(err)
+		if err := f.template.Execute(&b, row.texts(m.joins)); err != nil {
+			return value{}, false, plain(err)
 		}
-		return b.String(), true, nil
-	case f.column != "":
-		v, ok := row.Values[f.column]
-		return v, ok, nil
+		return value{text: b.String()}, true, nil
+	case f.column.name != "":
+		v, present := row.get(f.column)
+		return v, present, nil
 	}
-	return f.constant, true, nil
+	return value{text: f.constant}, true, nil
 }
 
-func (m *Mapping) convert(f field, value string) (any, error) {
-	if to, ok := f.values[value]; ok {
-		value = to
+// convert makes of a text what the field is.
+func (f *field) convert(v value) (value, error) {
+	if f.values == nil && f.Type == Text && !f.number {
+		return v, nil
+	}
+	s := v.String()
+	if to, ok := f.values[s]; ok {
+		s = to
 	} else if to, ok := f.values["*"]; ok {
-		value = to
+		s = to
 	}
 	switch {
-	case value == "":
+	case s == "":
 	case f.Type == Time:
-		t, err := parseTime(value)
+		t, err := parseTime(s)
 		if err != nil {
-			return nil, err
+			return value{}, err
 		}
-		return t.UTC().Format(time.RFC3339Nano), nil
+		if !canonical(s) {
+			s = t.UTC().Format(time.RFC3339Nano)
+		}
 	case f.Type == Bool:
-		b, err := strconv.ParseBool(value)
+		b, err := strconv.ParseBool(s)
 		if err != nil {
-			return nil, fmt.Errorf("is %q; must be true or false", value)
+			return value{}, fmt.Errorf("is %q; must be true or false", s)
 		}
-		return b, nil
+		return value{json: strconv.AppendBool(nil, b)}, nil
 	case f.Type == Object && f.key == "":
-		var object map[string]any
-		if json.Unmarshal([]byte(value), &object) != nil {
-			return nil, fmt.Errorf("is %q; must be a JSON object", value)
+		var object bytes.Buffer
+		if _, ok := (rawjson.Object{}).Parse([]byte(s)); !ok || json.Compact(&object, []byte(s)) != nil {
+			return value{}, fmt.Errorf("is %q; must be a JSON object", s)
 		}
-		return object, nil
-	case f.target == "attributes" && slices.Contains(m.numbers, f.key):
-		n := json.Number(strings.TrimSpace(value))
-		if _, err := json.Marshal(n); err != nil {
-			return nil, fmt.Errorf("is %q; --numbers says it is a number", value)
+		return value{json: object.Bytes()}, nil
+	case f.number:
+		n, err := json.Marshal(json.Number(strings.TrimSpace(s)))
+		if err != nil {
+			return value{}, fmt.Errorf("is %q; --numbers says it is a number", s)
 		}
-		return n, nil
+		return value{json: n}, nil
 	}
-	return value, nil
+	return value{text: s}, nil
 }
 
-func (m *Mapping) addRest(row Row, out map[string]any) {
-	attributes, _ := out["attributes"].(map[string]any)
-	if attributes == nil {
-		attributes = map[string]any{}
-	}
-	for column, value := range row.Values {
-		if !slices.Contains(m.used, column) && value != "" {
-			attributes[column] = value
+// canonical tells of a time whether it is written as all are that come out of here, as most are that go in.
+func canonical(s string) bool {
+	return len(s) == len("2006-01-02T15:04:05Z") && s[10] == 'T' && s[19] == 'Z'
+}
+
+func (m *Mapping) addRest(row *Row, out *Body) {
+	for i, rest := range row.object {
+		name := string(rest.Name)
+		later := slices.ContainsFunc(row.object[i+1:], func(o rawjson.Member) bool { return string(o.Name) == name })
+		joined := slices.ContainsFunc(m.joins, func(j join) bool { return j.column == name })
+		if v := (value{json: rest.Value}); !later && !joined && !slices.Contains(m.used, name) && !v.empty() {
+			out.add("attributes", name, v)
 		}
 	}
-	if len(attributes) > 0 {
-		out["attributes"] = attributes
+	for i, j := range m.joins {
+		if found := row.joined[i]; found != "" && !slices.Contains(m.used, j.column) {
+			out.add("attributes", j.column, value{text: found})
+		}
 	}
 }
 
 func (m *Mapping) repeated(id string) bool {
-	if m.seen == nil || id == "" {
+	if id == "" {
 		return false
 	}
 	sum := sha256.Sum256([]byte(id))
@@ -176,29 +177,6 @@ func (m *Mapping) repeated(id string) bool {
 	_, repeated := m.seen[key]
 	m.seen[key] = struct{}{}
 	return repeated
-}
-
-// text is a value as a CSV cell would have it.
-func text(v any) string {
-	switch v := v.(type) {
-	case nil:
-		return ""
-	case string:
-		return v
-	case json.Number:
-		return v.String()
-	}
-	b, _ := json.Marshal(v)
-	return string(b)
-}
-
-// texts is the row for a template, which compares and joins texts.
-func texts(values map[string]any) map[string]string {
-	out := make(map[string]string, len(values))
-	for name := range maps.Keys(values) {
-		out[name] = text(values[name])
-	}
-	return out
 }
 
 // plain takes away what text/template says about itself.

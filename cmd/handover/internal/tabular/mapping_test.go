@@ -1,6 +1,7 @@
 package tabular
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -51,7 +52,7 @@ func run(t *testing.T, name, content string, spec Spec) string {
 		if err == io.EOF {
 			return strings.TrimSpace(out.String())
 		}
-		var object map[string]any
+		var object *Body
 		if err == nil {
 			object, err = mapping.Apply(row)
 		}
@@ -62,10 +63,22 @@ func run(t *testing.T, name, content string, spec Spec) string {
 		case err != nil:
 			t.Fatal(err)
 		case object != nil:
-			line, _ := json.Marshal(object)
-			fmt.Fprintf(&out, "%s\n", line)
+			fmt.Fprintf(&out, "%s\n", sorted(t, object.AppendJSON(nil)))
 		}
 	}
+}
+
+// sorted is a line of JSON with its members in the order of their names.
+func sorted(t *testing.T, line []byte) []byte {
+	t.Helper()
+	var object map[string]any
+	in := json.NewDecoder(bytes.NewReader(line))
+	in.UseNumber()
+	if err := in.Decode(&object); err != nil || in.InputOffset() != int64(len(line)) || bytes.ContainsRune(line, '\n') {
+		t.Fatalf("%v: %s", err, line)
+	}
+	line, _ = json.Marshal(object)
+	return line
 }
 
 func TestMapping(t *testing.T) {

@@ -37,12 +37,6 @@ func (p *Problem) Error() string {
 	return b.String() + ": " + p.Problem
 }
 
-// Row is one row of a file: texts in CSV, any JSON value in NDJSON.
-type Row struct {
-	Line   int
-	Values map[string]any
-}
-
 // Format says how a file is written, as far as its name doesn't.
 type Format struct {
 	Name      string // "csv", "ndjson", or empty: by the file's name
@@ -53,12 +47,16 @@ type Format struct {
 type Sheet struct {
 	// Columns are the names in the header of a CSV file; nil for NDJSON, where each row brings its own.
 	Columns []string
-	next    func() (Row, error)
+	row     Row
+	read    func(*Row) error
 }
 
 // Next returns the next row, a [*Problem] for a row that can't be read, or io.EOF after the last. Any other error ends
 // the file.
-func (s *Sheet) Next() (Row, error) { return s.next() }
+func (s *Sheet) Next() (*Row, error) {
+	err := s.read(&s.row)
+	return &s.row, err
+}
 
 // Open begins to read rows. The name decides between CSV and NDJSON unless the format says which.
 func Open(r io.Reader, name string, format Format) (*Sheet, error) {
@@ -80,7 +78,7 @@ func Open(r io.Reader, name string, format Format) (*Sheet, error) {
 	case "csv":
 		return openCSV(buffered, name, format.Delimiter)
 	case "ndjson":
-		return &Sheet{next: ndjsonRows(buffered)}, nil
+		return &Sheet{read: ndjsonRows(buffered)}, nil
 	}
 	return nil, fmt.Errorf("format %q: must be csv or ndjson", format.Name)
 }
@@ -105,7 +103,7 @@ func openCSV(r *bufio.Reader, name string, delimiter rune) (*Sheet, error) {
 			return nil, fmt.Errorf("%s: the header names the column %q twice", name, columns[i])
 		}
 	}
-	return &Sheet{Columns: columns, next: csvRows(in, columns)}, nil
+	return &Sheet{Columns: columns, read: csvRows(in, columns)}, nil
 }
 
 func guessDelimiter(r *bufio.Reader) rune {
@@ -120,78 +118,91 @@ func guessDelimiter(r *bufio.Reader) rune {
 	return best
 }
 
-func csvRows(in *csv.Reader, columns []string) func() (Row, error) {
-	return func() (Row, error) {
+func csvRows(in *csv.Reader, columns []string) func(*Row) error {
+	return func(row *Row) error {
 		record, err := in.Read()
 		var wrong *csv.ParseError
 		switch {
 		case errors.As(err, &wrong):
-			return Row{}, &Problem{Line: wrong.StartLine, Problem: "is not CSV: " + wrong.Err.Error()}
+			return &Problem{Line: wrong.StartLine, Problem: "is not CSV: " + wrong.Err.Error()}
 		case err != nil:
-			return Row{}, err
+			return err
 		}
-		line, _ := in.FieldPos(0)
+		row.Line, _ = in.FieldPos(0)
 		if len(record) > len(columns) {
-			return Row{}, &Problem{Line: line, Problem: fmt.Sprintf("has %d cells, but the header names %d columns", len(record), len(columns))}
+			return &Problem{Line: row.Line, Problem: fmt.Sprintf("has %d cells, but the header names %d columns", len(record), len(columns))}
 		}
-		row := Row{Line: line, Values: make(map[string]any, len(columns)+4)}
-		for i, c := range columns {
-			cell := ""
-			if i < len(record) {
-				cell = record[i]
-			}
+		for i, cell := range record {
 			if !utf8.ValidString(cell) {
-				return Row{}, &Problem{Line: line, Field: c, Problem: "is not valid UTF-8; save the file as UTF-8"}
+				return &Problem{Line: row.Line, Field: columns[i], Problem: "is not valid UTF-8; save the file as UTF-8"}
 			}
-			row.Values[c] = cell
 		}
-		return row, nil
+		row.names, row.cells = columns, append(row.cells[:0], record...)
+		for len(row.cells) < len(columns) {
+			row.cells = append(row.cells, "")
+		}
+		return nil
 	}
 }
 
-func ndjsonRows(r *bufio.Reader) func() (Row, error) {
-	line := 0
-	return func() (Row, error) {
+func ndjsonRows(r *bufio.Reader) func(*Row) error {
+	in := lineReader{r: r}
+	return func(row *Row) error {
 		for {
-			text, tooLong, err := readLine(r)
+			text, tooLong, err := in.next()
 			if len(text) == 0 && err != nil {
-				return Row{}, err
+				return err
 			}
-			line++
+			row.Line++
 			if tooLong {
-				return Row{}, &Problem{Line: line, Problem: "is longer than 1 MiB; NDJSON is one small object per line"}
+				return &Problem{Line: row.Line, Problem: "is longer than 1 MiB; NDJSON is one small object per line"}
 			}
 			if text = bytes.TrimSpace(text); len(text) == 0 {
 				continue
 			}
-			values := map[string]any{}
-			in := json.NewDecoder(bytes.NewReader(text))
-			in.UseNumber()
-			if err := in.Decode(&values); err != nil || values == nil {
-				return Row{}, &Problem{Line: line, Problem: "is not a JSON object on one line"}
+			var ok bool
+			if row.object, ok = row.object[:0].Parse(text); !ok {
+				return &Problem{Line: row.Line, Problem: whyNoObject(text)}
 			}
-			if _, err := in.Token(); err != io.EOF {
-				return Row{}, &Problem{Line: line, Problem: "has something after its JSON object"}
-			}
-			return Row{Line: line, Values: values}, nil
+			row.line = text
+			return nil
 		}
 	}
 }
 
-// readLine reads to the end of the line, keeping at most maxLine of it.
-func readLine(r *bufio.Reader) (text []byte, tooLong bool, err error) {
+func whyNoObject(text []byte) string {
+	in := json.NewDecoder(bytes.NewReader(text))
+	var first map[string]json.RawMessage
+	switch err := in.Decode(&first); {
+	case err != nil || first == nil:
+		return "is not a JSON object on one line"
+	case !utf8.Valid(text):
+		return "is not valid UTF-8; save the file as UTF-8"
+	}
+	return "has something after its JSON object"
+}
+
+// lineReader reads line by line, keeping at most maxLine of each.
+type lineReader struct {
+	r    *bufio.Reader
+	text []byte
+}
+
+// next returns a line, valid until the next one is read.
+func (l *lineReader) next() (text []byte, tooLong bool, err error) {
+	l.text = l.text[:0]
 	for {
-		part, err := r.ReadSlice('\n')
-		if len(text)+len(part) > maxLine {
+		part, err := l.r.ReadSlice('\n')
+		if len(l.text)+len(part) > maxLine {
 			tooLong = true
 		} else {
-			text = append(text, part...)
+			l.text = append(l.text, part...)
 		}
 		if err != bufio.ErrBufferFull {
-			if len(text) == 0 && tooLong {
-				text = []byte{' '}
+			if len(l.text) == 0 && tooLong {
+				l.text = append(l.text, ' ')
 			}
-			return text, tooLong, err
+			return l.text, tooLong, err
 		}
 	}
 }

@@ -35,10 +35,11 @@ type Spec struct {
 type field struct {
 	target, key string // key is inside an object
 	Type
-	column   string // where it comes from: a column, a constant, or a template
+	column   column // where it comes from: a column, unless it has no name, a constant, or a template
 	constant string
 	template *template.Template
 	values   map[string]string
+	number   bool
 }
 
 // Compile checks the spec against the columns of a file (nil: unknown until the rows are read) and reads the files it
@@ -48,7 +49,7 @@ func (s Spec) Compile(columns []string) (*Mapping, error) {
 	if c.Open == nil {
 		c.Open = func(name string) (io.ReadCloser, error) { return os.Open(name) }
 	}
-	m := &Mapping{fields: c.Fields, emptyIsNull: s.EmptyIsNull, numbers: s.Numbers, rest: s.AttributesRest}
+	m := &Mapping{emptyIsNull: s.EmptyIsNull, rest: s.AttributesRest}
 	m.joins = c.joins()
 	m.made = c.made()
 	m.where = c.conditions()
@@ -57,13 +58,16 @@ func (s Spec) Compile(columns []string) (*Mapping, error) {
 	}
 	for _, column := range s.Attributes {
 		c.need("--attributes", column)
-		m.made = append(m.made, field{target: "attributes", key: column, column: column})
+		m.made = append(m.made, field{target: "attributes", key: column, column: c.find(column)})
 	}
 	if (len(s.Attributes) > 0 || s.AttributesRest) && !slices.Contains(s.Fields, Field{"attributes", Object}) {
 		c.wrong("--attributes: only accounts have attributes")
 	}
 	for _, n := range s.Numbers {
-		if !m.rest && !slices.ContainsFunc(m.made, func(f field) bool { return f.target == "attributes" && f.key == n }) {
+		i := slices.IndexFunc(m.made, func(f field) bool { return f.target == "attributes" && f.key == n })
+		if i >= 0 {
+			m.made[i].number = true
+		} else if !m.rest {
 			c.wrong("--numbers %s: is not an attribute", n)
 		}
 	}
@@ -74,6 +78,11 @@ func (s Spec) Compile(columns []string) (*Mapping, error) {
 		m.seen = map[[16]byte]struct{}{}
 	}
 	m.used = c.used
+	// The id first: it names the row in what may be wrong with the others.
+	if i := slices.IndexFunc(m.made, func(f field) bool { return f.target == "id" }); i > 0 {
+		id := m.made[i]
+		m.made = slices.Insert(slices.Delete(m.made, i, i+1), 0, id)
+	}
 	return m, errors.Join(c.problems...)
 }
 
@@ -83,8 +92,14 @@ func (s Spec) optionalID() bool { return slices.Contains(s.Fields, Field{"new_ow
 type compiler struct {
 	Spec
 	columns  []string // those of the file, then those that joins make; nil when unknown
+	joined   []string // those alone
 	used     []string
 	problems []error
+}
+
+// find places a column; what a join makes goes before what the file has.
+func (c *compiler) find(name string) column {
+	return column{name: name, cell: slices.Index(c.columns[:max(0, len(c.columns)-len(c.joined))], name), join: slices.Index(c.joined, name)}
 }
 
 func (c *compiler) wrong(format string, args ...any) {
@@ -120,11 +135,12 @@ func (c *compiler) joins() []join {
 	var out []join
 	for _, s := range specs {
 		c.need("--"+s.flag+" "+s.column, s.key)
-		j, err := s.read(c.Open)
+		j, err := s.read(c.find(s.key), c.Open)
 		if err != nil {
 			c.problems = append(c.problems, err)
 		}
 		out = append(out, j)
+		c.joined = append(c.joined, s.column)
 		if c.columns != nil {
 			c.columns = append(c.columns, s.column)
 		}
@@ -155,7 +171,7 @@ func (c *compiler) made() []field {
 	}
 	for _, t := range c.Map {
 		add("map", t, func(f *field, column string) {
-			f.column = column
+			f.column = c.find(column)
 			c.need("--map "+t, column)
 		})
 	}
@@ -178,7 +194,7 @@ func (c *compiler) made() []field {
 	for _, known := range c.Fields {
 		given := slices.ContainsFunc(out, func(o field) bool { return o.target == known.Name })
 		if !given && (c.columns == nil || slices.Contains(c.columns, known.Name)) {
-			out = append(out, field{target: known.Name, Type: known.Type, column: known.Name})
+			out = append(out, field{target: known.Name, Type: known.Type, column: c.find(known.Name)})
 			c.used = append(c.used, known.Name)
 		}
 	}
@@ -214,7 +230,8 @@ func (c *compiler) conditions() []condition {
 			c.problems = append(c.problems, err)
 			continue
 		}
-		c.need("--where "+t, w.column)
+		c.need("--where "+t, w.column.name)
+		w.column = c.find(w.column.name)
 		out = append(out, w)
 	}
 	return out

@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -87,13 +89,8 @@ func (a API) Import(what string) Send {
 	if a.DryRun {
 		path += "?dry_run=true"
 	}
-	return func(ctx context.Context, rows []Row) (Answer, error) {
-		var body bytes.Buffer
-		for _, r := range rows {
-			body.Write(r.Body)
-			body.WriteByte('\n')
-		}
-		resp, err := a.post(ctx, path, "application/x-ndjson", body.Bytes())
+	return func(ctx context.Context, chunk Chunk) (Answer, error) {
+		resp, err := a.post(ctx, path, "application/x-ndjson", chunk.Body)
 		if err != nil {
 			return Answer{}, err
 		}
@@ -116,8 +113,8 @@ func (a API) Import(what string) Send {
 				return answer, nil
 			case line.Aborted != nil:
 				return Answer{}, line.Aborted
-			case line.Line > 0 && line.Line <= len(rows):
-				row := rows[line.Line-1]
+			case line.Line > 0 && line.Line <= len(chunk.Rows):
+				row := chunk.Rows[line.Line-1]
 				line.Line, line.ID = row.Line, row.ID
 				answer.Refused = append(answer.Refused, line.Problem)
 			}
@@ -129,35 +126,28 @@ var place = regexp.MustCompile(`^body\[(\d+)\]\.?(.*)$`)
 
 // Events sends chunks of CloudEvents. The API takes a batch whole or not at all, so those that it names as refused are
 // taken out, and the others are sent again.
-func (a API) Events(ctx context.Context, rows []Row) (Answer, error) {
+func (a API) Events(ctx context.Context, chunk Chunk) (Answer, error) {
 	var answer Answer
-	for len(rows) > 0 {
+	for len(chunk.Rows) > 0 {
 		body := []byte{'['}
-		for i, r := range rows {
+		for i, line := range chunk.Lines() {
 			if i > 0 {
 				body = append(body, ',')
 			}
-			body = append(body, r.Body...)
+			body = append(body, line...)
 		}
 		resp, err := a.post(ctx, "/v1/events", "application/cloudevents-batch+json", append(body, ']'))
 		if err == nil {
 			_ = resp.Body.Close()
-			answer.Created += len(rows)
+			answer.Created += len(chunk.Rows)
 			return answer, nil
 		}
-		refused := refusedOf(err, rows)
+		refused := refusedOf(err, chunk.Rows)
 		if len(refused) == 0 {
 			return Answer{}, err
 		}
-		var rest []Row
-		for i, r := range rows {
-			if p, bad := refused[i]; bad {
-				answer.Refused = append(answer.Refused, p)
-			} else {
-				rest = append(rest, r)
-			}
-		}
-		rows = rest
+		answer.Refused = slices.AppendSeq(answer.Refused, maps.Values(refused))
+		chunk = chunk.without(refused)
 	}
 	return answer, nil
 }

@@ -2,7 +2,6 @@ package upload
 
 import (
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -19,12 +18,13 @@ type Publisher struct {
 	Source, Reason, InitiatedBy string
 }
 
-// Change makes a role change of an object. One without an id gets the digest of what it says, so that the same row is the
-// same event however often it is published. An object that is a CloudEvent already is taken as it is.
-func (p Publisher) Change(line int, object map[string]any) (event.AccountRoleChanged, error) {
-	c, err := p.change(object)
+// Change makes a role change of a row and the object that was made of it. One without an id gets the digest of what it
+// says, so that the same row is the same event however often it is published. A row that is a CloudEvent already is taken
+// as it is.
+func (p Publisher) Change(row *tabular.Row, object *tabular.Body) (event.AccountRoleChanged, error) {
+	c, err := p.change(row, object)
 	if err != nil {
-		problem := &tabular.Problem{Line: line, ID: text(object["id"]), Problem: err.Error()}
+		problem := &tabular.Problem{Line: row.Line, ID: object.Text("id"), Problem: err.Error()}
 		var invalid *event.Invalid
 		if errors.As(err, &invalid) {
 			problem.Field, problem.Problem = strings.TrimPrefix(invalid.Field, "data."), invalid.Remedy
@@ -34,34 +34,30 @@ func (p Publisher) Change(line int, object map[string]any) (event.AccountRoleCha
 	return c, nil
 }
 
-func (p Publisher) change(object map[string]any) (event.AccountRoleChanged, error) {
-	if _, isEvent := object["specversion"]; isEvent {
-		body, err := json.Marshal(object)
-		if err != nil {
-			return event.AccountRoleChanged{}, err
-		}
-		c, err := event.DecodeAccountRoleChanged(event.Message{Body: body})
+func (p Publisher) change(row *tabular.Row, object *tabular.Body) (event.AccountRoleChanged, error) {
+	if row.JSON() != nil && row.Has("specversion") {
+		c, err := event.DecodeAccountRoleChanged(event.Message{Body: row.JSON()})
 		if err == nil && c.TenantID != p.Tenant {
 			err = &event.Invalid{Field: "tenant_id", Remedy: fmt.Sprintf("is not %q", p.Tenant)}
 		}
 		return c, err
 	}
-	if _, said := object["new_owner_id"]; !said {
+	if !object.Has("new_owner_id") {
 		return event.AccountRoleChanged{}, &event.Invalid{Field: "new_owner_id", Remedy: "is required; empty means nobody"}
 	}
-	if object["time"] == nil {
+	if object.Null("time") {
 		return event.AccountRoleChanged{}, &event.Invalid{Field: "time",
 			Remedy: "is required: when the role changed; --map time=COLUMN, or --set time=2026-01-31T09:00:00Z for all"}
 	}
-	at, err := time.Parse(time.RFC3339Nano, text(object["time"]))
+	at, err := time.Parse(time.RFC3339Nano, object.Text("time"))
 	if err != nil {
 		return event.AccountRoleChanged{}, &event.Invalid{Field: "time", Remedy: "must be RFC 3339, such as 2026-01-31T09:00:00Z"}
 	}
 	c := event.AccountRoleChanged{
-		ID: text(object["id"]), Source: or(text(object["source"]), p.Source), Sequence: text(object["sequence"]), Time: at,
-		TenantID: p.Tenant, AccountID: text(object["account_id"]), Role: text(object["role"]),
-		PreviousOwnerID: text(object["previous_owner_id"]), NewOwnerID: text(object["new_owner_id"]),
-		Reason: or(text(object["reason"]), p.Reason), InitiatedBy: or(text(object["initiated_by"]), p.InitiatedBy), Tasks: text(object["tasks"]),
+		ID: object.Text("id"), Source: or(object.Text("source"), p.Source), Sequence: object.Text("sequence"), Time: at,
+		TenantID: p.Tenant, AccountID: object.Text("account_id"), Role: object.Text("role"),
+		PreviousOwnerID: object.Text("previous_owner_id"), NewOwnerID: object.Text("new_owner_id"),
+		Reason: or(object.Text("reason"), p.Reason), InitiatedBy: or(object.Text("initiated_by"), p.InitiatedBy), Tasks: object.Text("tasks"),
 	}
 	if c.ID == "" {
 		content := c.Content()
@@ -70,37 +66,32 @@ func (p Publisher) change(object map[string]any) (event.AccountRoleChanged, erro
 	return c, c.Validate()
 }
 
-// Next returns rows that are events of the publisher.
-func (p Publisher) Next(objects func() (line int, object map[string]any, err error)) Next {
-	return func() (*Row, error) {
-		line, object, err := objects()
+// Next makes lines that are events of the publisher.
+func (p Publisher) Next(objects func() (*tabular.Row, *tabular.Body, error)) Next {
+	return func(body []byte) (Row, []byte, error) {
+		row, object, err := objects()
 		if err != nil || object == nil {
-			return nil, err
+			return Row{}, body, err
 		}
-		c, err := p.Change(line, object)
+		c, err := p.Change(row, object)
 		if err != nil {
-			return nil, err
+			return Row{}, body, err
 		}
 		m, err := c.Message(event.SubjectRoleBulk(p.Tenant))
 		if err != nil {
-			return nil, err
+			return Row{}, body, err
 		}
-		return &Row{Line: line, ID: c.ID, Body: m.Body}, nil
+		return Row{Line: row.Line, ID: c.ID}, append(append(body, m.Body...), '\n'), nil
 	}
 }
 
-// Message is the row as it is published straight to the stream.
-func (p Publisher) Message(r Row) (event.Message, error) {
-	c, err := event.DecodeAccountRoleChanged(event.Message{Body: r.Body})
+// Message is a line as it is published straight to the stream.
+func (p Publisher) Message(line []byte) (event.Message, error) {
+	c, err := event.DecodeAccountRoleChanged(event.Message{Body: line})
 	if err != nil {
 		return event.Message{}, err
 	}
 	return c.Message(event.SubjectRoleBulk(p.Tenant))
-}
-
-func text(v any) string {
-	s, _ := v.(string)
-	return s
 }
 
 func or(a, b string) string {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 	"time"
 
@@ -14,19 +15,55 @@ import (
 	"handover.io/cmd/handover/internal/tabular"
 )
 
-// Row is one row, ready to be sent.
+// Row says where a row came from.
 type Row struct {
 	Line int
 	ID   string
-	Body []byte
 }
 
-// Next returns the next row, nil for one that is left out, a *tabular.Problem for one that can't be made, or io.EOF.
-type Next func() (*Row, error)
+// Chunk is rows that are sent together.
+type Chunk struct {
+	Rows []Row
+	Body []byte // a line for each
+	ends []int  // of the lines
+}
+
+// Lines are the lines of the body, without their ends.
+func (c Chunk) Lines() iter.Seq2[int, []byte] {
+	return func(yield func(int, []byte) bool) {
+		begin := 0
+		for i, end := range c.ends {
+			if !yield(i, c.Body[begin:end-1]) {
+				return
+			}
+			begin = end
+		}
+	}
+}
+
+// without is the chunk without those of its rows.
+func (c Chunk) without(rows map[int]tabular.Problem) Chunk {
+	var rest Chunk
+	for i, line := range c.Lines() {
+		if _, out := rows[i]; !out {
+			rest.add(c.Rows[i], append(append(rest.Body, line...), '\n'))
+		}
+	}
+	return rest
+}
+
+// add adds a row, whose line is what the body has more.
+func (c *Chunk) add(row Row, body []byte) {
+	c.Rows, c.Body, c.ends = append(c.Rows, row), body, append(c.ends, len(body))
+}
+
+// Next appends the line of the next row to body. It appends nothing for one that is left out; the error is a
+// *tabular.Problem for one that can't be made, or io.EOF.
+type Next func(body []byte) (Row, []byte, error)
 
 // Send sends a chunk whole and says what became of its rows. When it fails nothing of the answer counts, and the chunk
 // may be sent again; with a [*Fatal] it never will be.
-type Send func(ctx context.Context, chunk []Row) (Answer, error)
+type Send func(ctx context.Context, chunk Chunk) (Answer, error)
 
 // Answer is what became of a chunk.
 type Answer struct {
@@ -69,8 +106,9 @@ type Options struct {
 	Patience time.Duration
 }
 
-type chunk struct {
-	rows    []Row
+// reading is a chunk with the rows that were read for it but aren't to be sent.
+type reading struct {
+	Chunk
 	refused []tabular.Problem
 	leftOut int
 	err     error
@@ -80,13 +118,15 @@ type chunk struct {
 func Run(ctx context.Context, next Next, send Send, to Reporter, o Options) (Summary, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	chunks := make(chan chunk)
+	read, room := make(chan *reading), make(chan *reading, 2)
+	room <- new(reading)
+	room <- new(reading)
 	go func() {
-		defer close(chunks)
-		for {
-			c := read(next, o)
+		defer close(read)
+		for c := range room {
+			c.fill(next, o)
 			select {
-			case chunks <- c:
+			case read <- c:
 			case <-ctx.Done():
 				return
 			}
@@ -96,65 +136,72 @@ func Run(ctx context.Context, next Next, send Send, to Reporter, o Options) (Sum
 		}
 	}()
 	var sum Summary
-	for c := range chunks {
+	for c := range read {
 		var answer Answer
-		if len(c.rows) > 0 {
+		if len(c.Rows) > 0 {
 			var err error
-			if answer, err = patiently(ctx, send, c.rows, o.Patience, to); err != nil {
-				return sum, fmt.Errorf("lines %d to %d were not taken: %w", c.rows[0].Line, c.rows[len(c.rows)-1].Line, err)
+			if answer, err = patiently(ctx, send, c.Chunk, o.Patience, to); err != nil {
+				return sum, fmt.Errorf("lines %d to %d were not taken: %w", c.Rows[0].Line, c.Rows[len(c.Rows)-1].Line, err)
 			}
 		}
-		refused := append(c.refused, answer.Refused...)
-		slices.SortStableFunc(refused, func(a, b tabular.Problem) int { return cmp.Compare(a.Line, b.Line) })
-		for _, p := range refused {
-			to.Refused(p)
-		}
-		sum.Rows += len(c.rows) + len(c.refused) + c.leftOut
-		sum.LeftOut += c.leftOut
-		sum.Failed += len(refused)
-		sum.Created += answer.Created
-		sum.Updated += answer.Updated
-		sum.Unchanged += answer.Unchanged
-		if answer.TasksMoved != nil {
-			if sum.TasksMoved == nil {
-				sum.TasksMoved = new(int)
+		sum.add(c, answer, to)
+		if c.err != nil {
+			if !errors.Is(c.err, io.EOF) {
+				return sum, c.err
 			}
-			*sum.TasksMoved += *answer.TasksMoved
+			break
 		}
-		to.Progress(sum)
-		if c.err != nil && !errors.Is(c.err, io.EOF) {
-			return sum, c.err
-		}
+		room <- c
 	}
 	return sum, context.Cause(ctx)
 }
 
-func read(next Next, o Options) chunk {
-	var c chunk
-	for bytes := 0; len(c.rows)+len(c.refused) < o.Rows && bytes < o.Bytes; {
-		row, err := next()
+func (sum *Summary) add(c *reading, answer Answer, to Reporter) {
+	refused := append(c.refused, answer.Refused...)
+	slices.SortStableFunc(refused, func(a, b tabular.Problem) int { return cmp.Compare(a.Line, b.Line) })
+	for _, p := range refused {
+		to.Refused(p)
+	}
+	sum.Rows += len(c.Rows) + len(c.refused) + c.leftOut
+	sum.LeftOut += c.leftOut
+	sum.Failed += len(refused)
+	sum.Created += answer.Created
+	sum.Updated += answer.Updated
+	sum.Unchanged += answer.Unchanged
+	if answer.TasksMoved != nil {
+		if sum.TasksMoved == nil {
+			sum.TasksMoved = new(int)
+		}
+		*sum.TasksMoved += *answer.TasksMoved
+	}
+	to.Progress(*sum)
+}
+
+// fill reads a chunk, in the room of one that has been sent.
+func (c *reading) fill(next Next, o Options) {
+	*c = reading{Chunk: Chunk{c.Rows[:0], c.Body[:0], c.ends[:0]}}
+	for len(c.Rows)+len(c.refused) < o.Rows && len(c.Body) < o.Bytes {
+		row, body, err := next(c.Body)
 		var problem *tabular.Problem
 		switch {
 		case errors.As(err, &problem):
 			c.refused = append(c.refused, *problem)
 		case err != nil:
 			c.err = err
-			return c
-		case row == nil:
+			return
+		case len(body) == len(c.Body):
 			c.leftOut++
 		default:
-			c.rows = append(c.rows, *row)
-			bytes += len(row.Body)
+			c.add(row, body)
 		}
 	}
-	return c
 }
 
-func patiently(ctx context.Context, send Send, rows []Row, patience time.Duration, to Reporter) (Answer, error) {
+func patiently(ctx context.Context, send Send, chunk Chunk, patience time.Duration, to Reporter) (Answer, error) {
 	pause := &backoff.ExponentialBackOff{InitialInterval: 200 * time.Millisecond, RandomizationFactor: 0.3, Multiplier: 2, MaxInterval: 5 * time.Second}
 	began := time.Now()
 	for attempt := 1; ; attempt++ {
-		answer, err := send(ctx, rows)
+		answer, err := send(ctx, chunk)
 		var fatal *Fatal
 		if err == nil || ctx.Err() != nil || errors.As(err, &fatal) || time.Since(began) >= patience {
 			return answer, err

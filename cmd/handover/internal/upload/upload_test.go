@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -30,25 +31,30 @@ func (n *notebook) Refused(p tabular.Problem) { n.refused = append(n.refused, p.
 func (n *notebook) Progress(s upload.Summary) { n.rows = append(n.rows, s.Rows) }
 func numbered(n int) upload.Next {
 	line := 0
-	return func() (*upload.Row, error) {
+	return func(body []byte) (upload.Row, []byte, error) {
 		line++
 		switch {
 		case line > n:
-			return nil, io.EOF
+			return upload.Row{}, body, io.EOF
 		case line%10 == 3:
-			return nil, &tabular.Problem{Line: line, Problem: "wrong"}
+			return upload.Row{}, body, &tabular.Problem{Line: line, Problem: "wrong"}
 		case line%10 == 4:
-			return nil, nil
+			return upload.Row{}, body, nil
 		}
-		return &upload.Row{Line: line, Body: []byte("x")}, nil
+		return upload.Row{Line: line}, fmt.Appendln(body, line), nil
 	}
 }
 
 func TestEveryRowIsCountedOnce(t *testing.T) {
 	t.Parallel()
 	var to notebook
-	sum, err := upload.Run(t.Context(), numbered(25), func(_ context.Context, rows []upload.Row) (upload.Answer, error) {
-		return upload.Answer{Created: len(rows) - 1, Refused: []tabular.Problem{{Line: rows[0].Line}}}, nil
+	sum, err := upload.Run(t.Context(), numbered(25), func(_ context.Context, c upload.Chunk) (upload.Answer, error) {
+		for i, line := range c.Lines() {
+			if want := fmt.Sprint(c.Rows[i].Line); string(line) != want {
+				t.Errorf("line %s of the body is %q", want, line)
+			}
+		}
+		return upload.Answer{Created: len(c.Rows) - 1, Refused: []tabular.Problem{{Line: c.Rows[0].Line}}}, nil
 	}, &to, upload.Options{Rows: 10, Bytes: 1000})
 	if err != nil {
 		t.Fatal(err)
@@ -69,11 +75,11 @@ func TestAServiceThatIsAwayIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		back := time.Now().Add(30 * time.Second)
-		send := func(_ context.Context, rows []upload.Row) (upload.Answer, error) {
+		send := func(_ context.Context, c upload.Chunk) (upload.Answer, error) {
 			if time.Now().Before(back) {
 				return upload.Answer{}, errors.New("connection refused")
 			}
-			return upload.Answer{Created: len(rows)}, nil
+			return upload.Answer{Created: len(c.Rows)}, nil
 		}
 		to := &notebook{}
 		sum, err := upload.Run(t.Context(), numbered(2), send, to, upload.Options{Rows: 10, Bytes: 10, Patience: time.Minute})
@@ -91,7 +97,7 @@ func TestAServiceThatIsAwayIsWaitedFor(t *testing.T) {
 func TestWhatNoRepeatCanMendEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	tries := 0
-	_, err := upload.Run(t.Context(), numbered(2), func(context.Context, []upload.Row) (upload.Answer, error) {
+	_, err := upload.Run(t.Context(), numbered(2), func(context.Context, upload.Chunk) (upload.Answer, error) {
 		tries++
 		return upload.Answer{}, &upload.Fatal{Err: errors.New("the token is not valid")}
 	}, &notebook{}, upload.Options{Rows: 10, Bytes: 10, Patience: time.Hour})
@@ -100,20 +106,38 @@ func TestWhatNoRepeatCanMendEndsAtOnce(t *testing.T) {
 	}
 }
 
-func TestTheSameRowIsTheSameEvent(t *testing.T) {
-	t.Parallel()
-	p := upload.Publisher{Tenant: "demo", Source: "urn:x", Reason: event.ByAPI, InitiatedBy: "me"}
-	row := func() map[string]any {
-		return map[string]any{"time": "2026-01-31T09:00:00Z", "account_id": "a", "role": "r", "new_owner_id": nil}
-	}
-	first, err := p.Change(1, row())
+// change makes a role change of the first row of NDJSON.
+func change(t *testing.T, p upload.Publisher, lines string) (event.AccountRoleChanged, error) {
+	t.Helper()
+	sheet, err := tabular.Open(strings.NewReader(lines), "", tabular.Format{Name: "ndjson"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, _ := p.Change(7, row())
-	other := row()
-	other["new_owner_id"] = "b"
-	third, _ := p.Change(1, other)
+	mapping, err := tabular.Spec{Fields: tabular.RoleChanges, EmptyIsNull: true}.Compile(sheet.Columns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row, err := sheet.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	object, err := mapping.Apply(row)
+	if err != nil {
+		return event.AccountRoleChanged{}, err
+	}
+	return p.Change(row, object)
+}
+
+func TestTheSameRowIsTheSameEvent(t *testing.T) {
+	t.Parallel()
+	p := upload.Publisher{Tenant: "demo", Source: "urn:x", Reason: event.ByAPI, InitiatedBy: "me"}
+	row := `{"time": "2026-01-31T09:00:00Z", "account_id": "a", "role": "r", "new_owner_id": null}`
+	first, err := change(t, p, row)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, _ := change(t, p, "\n"+row)
+	third, _ := change(t, p, strings.Replace(row, "null", `"b"`, 1))
 	if first != second || first.ID == third.ID || first.NewOwnerID != "" || first.Reason != "api" {
 		t.Errorf("%+v\n%+v\n%+v", first, second, third)
 	}
@@ -124,19 +148,24 @@ func TestTheSameRowIsTheSameEvent(t *testing.T) {
 	if again, err := event.DecodeAccountRoleChanged(m); err != nil || again != first {
 		t.Errorf("as a message: %+v, %v", again, err)
 	}
+	if again, err := change(t, p, string(m.Body)); err != nil || again != first {
+		t.Errorf("as a row: %+v, %v", again, err)
+	}
 }
 
 func TestRowsThatAreNoChangesSayWhy(t *testing.T) {
 	t.Parallel()
 	p := upload.Publisher{Tenant: "demo", Source: "urn:x", Reason: event.ByAPI, InitiatedBy: "me"}
-	for want, row := range map[string]map[string]any{
-		"line 3: new_owner_id: is required; empty means nobody": {"time": "2026-01-31T09:00:00Z"},
-		"line 3: time: is required: when the role changed":      {"new_owner_id": "b"},
-		"line 3: time: must be RFC 3339":                        {"new_owner_id": "b", "time": "now"},
-		"line 3: account_id: is empty":                          {"new_owner_id": "b", "time": "2026-01-31T09:00:00Z", "role": "r"},
-		"line 3 (e): type: ":                                    {"specversion": "1.0", "id": "e", "source": "s", "type": "other"},
+	for row, want := range map[string]string{
+		`{"time": "2026-01-31T09:00:00Z"}`:                                   "line 3: new_owner_id: is required; empty means nobody",
+		`{"new_owner_id": "b"}`:                                              "line 3: time: is required: when the role changed",
+		`{"new_owner_id": "b", "time": null}`:                                "line 3: time: is required: when the role changed",
+		`{"new_owner_id": "b", "time": 7}`:                                   "line 3: time: must be RFC 3339",
+		`{"new_owner_id": "b", "time": "now"}`:                               `line 3: time: is "now"; must be a date`,
+		`{"new_owner_id": "b", "time": "2026-01-31T09:00:00Z", "role": "r"}`: "line 3: account_id: is empty",
+		`{"specversion": "1.0", "id": "e", "source": "s", "type": "other"}`:  "line 3 (e): type: ",
 	} {
-		if _, err := p.Change(3, row); err == nil || !strings.HasPrefix(err.Error(), want) {
+		if _, err := change(t, p, "\n\n"+row); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	}
