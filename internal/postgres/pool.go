@@ -70,7 +70,7 @@ func Open(ctx context.Context, url string, o Options) (*pgxpool.Pool, error) {
 // writerSettings are those of [Options.Writer]. The memory keeps what a statement makes of a large batch out of files.
 var writerSettings = map[string]string{
 	"plan_cache_mode": "force_generic_plan", "jit": "off", "enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
-	"work_mem": "'32MB'",
+	"work_mem": "32768", // kB
 }
 
 // beginWriter begins a transaction that has them, on any connection.
