@@ -83,8 +83,8 @@ func (s *taskSync) assign(ctx context.Context, id, to string) (taskChange, error
 	case p.leftAt != nil:
 		return taskChange{}, invalid("assignee_id", "%q had left by %s; name somebody who is here", to, p.leftAt.UTC().Format(time.RFC3339))
 	}
-	account := s.account(before[id].AccountID)
-	if s.heads, err = LockHeads(ctx, s.tx, []Account{account}); err != nil {
+	account := before[id].AccountID
+	if err := s.lockHeads(ctx, map[string]bool{account: true}); err != nil {
 		return taskChange{}, err
 	}
 	after, err := s.readTasks(ctx, []string{id})
@@ -92,11 +92,11 @@ func (s *taskSync) assign(ctx context.Context, id, to string) (taskChange, error
 		return taskChange{}, err
 	}
 	was := after[id]
-	if was.AccountID != account.AccountID {
+	if was.AccountID != account {
 		return taskChange{}, errChanged
 	}
 	c := taskChange{was: *was, now: *was, known: true, assigned: true, reason: event.ByAssigned}
-	c.now.Base, c.now.Assignee = handover.AssignedNow(to, s.heads.Now(account)), to
+	c.now.Base, c.now.Assignee = handover.AssignedNow(to, s.now(account)), to
 	s.settle(&c)
 	return c, nil
 }
@@ -111,6 +111,6 @@ func (s *taskSync) recordOperation(ctx context.Context, a AssignResult) error {
 		moved = 1
 	}
 	request := map[string]any{"account_id": a.AccountID, "task_id": a.TaskID, "owner_id": a.ToID, "reason": event.ByAssigned}
-	_, err := s.tx.Exec(ctx, recordAssignment, a.OperationID, s.tenant, s.by, s.heads.Clock, request, 1-moved, moved)
+	_, err := s.tx.Exec(ctx, recordAssignment, a.OperationID, s.tenant, s.by, s.clock, request, 1-moved, moved)
 	return err
 }

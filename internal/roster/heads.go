@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -58,42 +57,13 @@ func LockHeads(ctx context.Context, tx pgx.Tx, accounts []Account) (Heads, error
 	}); err != nil {
 		return Heads{}, fmt.Errorf("lock account heads: %w", err)
 	}
-	return heads, heads.readClock(ctx, tx)
+	heads.Clock, err = readClock(ctx, tx)
+	return heads, err
 }
 
-// Where a task has been before, the account is known.
-const lockHeadsOfTasks = `
-SELECT h.account_id, greatest(h.newest_at, h.issued_at), h.assigned_at,
-       h.assigned_at > '-infinity' OR EXISTS (SELECT FROM accounts k WHERE k.tenant_id = $1 AND k.account_id = h.account_id)
-FROM unnest($2::text[]) WITH ORDINALITY AS a(account_id, n)
-JOIN account_heads h ON h.tenant_id = $1 AND h.account_id = a.account_id
-ORDER BY a.n
-FOR UPDATE OF h`
-
-// lockHeadsOfTasks is [LockHeads] for tasks: it makes no heads, since every account that is known has one, and tells which
-// accounts are known, and the latest assignment that their heads know of.
-func (s *taskSync) lockHeads(ctx context.Context, accounts map[string]bool) error {
-	ids := slices.Sorted(maps.Keys(accounts))
-	s.heads.seen = make(map[Account]time.Time, len(ids))
-	s.accounts, s.assignedAt = make(map[string]bool, len(ids)), make(map[string]time.Time, len(ids))
-	rows, err := s.tx.Query(ctx, lockHeadsOfTasks, s.tenant, ids)
-	if err != nil {
-		return fmt.Errorf("lock account heads: %w", err)
-	}
-	var id string
-	var seen, assigned maybeInfinite
-	var known bool
-	if _, err := pgx.ForEachRow(rows, []any{&id, &seen, &assigned, &known}, func() error {
-		s.heads.seen[s.account(id)], s.assignedAt[id], s.accounts[id] = seen.Time, assigned.Time, known
-		return nil
-	}); err != nil {
-		return fmt.Errorf("lock account heads: %w", err)
-	}
-	return s.heads.readClock(ctx, s.tx)
-}
-
-func (h *Heads) readClock(ctx context.Context, tx pgx.Tx) error {
-	return tx.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&h.Clock)
+func readClock(ctx context.Context, tx pgx.Tx) (now time.Time, err error) {
+	err = tx.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now)
+	return now, err
 }
 
 func sorted(accounts []Account) []Account {

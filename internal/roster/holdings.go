@@ -42,13 +42,13 @@ func (k kind) task(base string, since time.Time) handover.Task {
 }
 
 func (k kind) compare(o kind) int {
-	manual := func(k kind) int {
-		if k.manual {
-			return 1
-		}
-		return 0
+	if c := cmp.Or(CompareAccounts(k.Account, o.Account), cmp.Compare(k.assignee, o.assignee), cmp.Compare(k.role, o.role)); c != 0 || k.manual == o.manual {
+		return c
 	}
-	return cmp.Or(CompareAccounts(k.Account, o.Account), cmp.Compare(k.assignee, o.assignee), cmp.Compare(k.role, o.role), manual(k)-manual(o))
+	if k.manual {
+		return 1
+	}
+	return -1
 }
 
 // moveTo moves all tasks of the holding.
@@ -221,11 +221,14 @@ WHERE h.tenant_id = w.tenant_id AND h.account_id = w.account_id AND h.key = w.ke
 
 // joinHoldings adds n tasks to one holding of each kind, and tells its key and moves. Nothing is read before: where there
 // are many accounts, that would be most of the work.
-func joinHoldings(ctx context.Context, tx pgx.Tx, joined map[kind]*holding) error {
+func joinHoldings(ctx context.Context, tx pgx.Tx, joined []holding) error {
 	if len(joined) == 0 {
 		return nil
 	}
-	of := slices.SortedFunc(maps.Values(joined), func(a, b *holding) int { return a.compare(b.kind) })
+	of := make([]*holding, len(joined))
+	for i := range joined {
+		of[i] = &joined[i]
+	}
 	rows, err := tx.Query(ctx, joinPresent, columnsOfKinds(of)...)
 	if err != nil {
 		return fmt.Errorf("join holdings: %w", err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -86,13 +87,13 @@ type taskSync struct {
 	rows       []TaskSaid
 	results    []RowResult
 
-	idle       map[int]bool // rows that say nothing new
-	heads      Heads
-	assignedAt map[string]time.Time // accounts to the latest assignment of a task of theirs that the head knows of
-	people     map[string]person
-	roles      map[string]bool
-	accounts   map[string]bool // known
-	found      map[string]bool // tasks that are known; should another be so by now, inserting it tells
+	again  map[string]bool // ids of more than one row
+	idle   map[int]bool    // rows that say nothing new
+	clock  time.Time       // of the database: after the locks, once they are had
+	heads  map[string]taskHead
+	people map[string]person
+	roles  map[string]bool
+	found  map[string]bool // tasks that are known; should another be so by now, inserting it tells
 
 	// Of one round.
 	present   map[string]*task
@@ -105,6 +106,13 @@ type taskSync struct {
 	}
 }
 
+// taskHead is what the locked head of an account tells.
+type taskHead struct {
+	seen     time.Time // the latest that it has seen or been issued
+	assigned time.Time // the latest assignment of a task that it has been raised to
+	known    bool      // the account itself
+}
+
 // lock passes over the rows that say nothing new. For the others it locks the people concerned, then the heads of the
 // accounts where the tasks are and where they are to be.
 func (s *taskSync) lock(ctx context.Context, rounds [][]int) error {
@@ -115,7 +123,8 @@ func (s *taskSync) lock(ctx context.Context, rounds [][]int) error {
 			return err
 		}
 	}
-	if err := s.heads.readClock(ctx, s.tx); err != nil {
+	var err error
+	if s.clock, err = readClock(ctx, s.tx); err != nil {
 		return err
 	}
 	tasks, err := s.readTasks(ctx, column(indexes, func(i int) string { return s.rows[i].ID }))
@@ -123,7 +132,7 @@ func (s *taskSync) lock(ctx context.Context, rounds [][]int) error {
 		return err
 	}
 	s.passOver(rounds, tasks)
-	s.found = make(map[string]bool, len(indexes))
+	s.found = map[string]bool{}
 	people, accounts := map[string]bool{}, map[string]bool{}
 	for _, i := range indexes {
 		if s.idle[i] {
@@ -147,16 +156,50 @@ func (s *taskSync) lock(ctx context.Context, rounds [][]int) error {
 	return s.lockHeads(ctx, accounts)
 }
 
+// Where a task has been before, the account is known.
+const lockHeadsOfTasks = `
+SELECT h.account_id, greatest(h.newest_at, h.issued_at), h.assigned_at,
+       h.assigned_at > '-infinity' OR EXISTS (SELECT FROM accounts k WHERE k.tenant_id = $1 AND k.account_id = h.account_id)
+FROM unnest($2::text[]) WITH ORDINALITY AS a(account_id, n)
+JOIN account_heads h ON h.tenant_id = $1 AND h.account_id = a.account_id
+ORDER BY a.n
+FOR UPDATE OF h`
+
+// lockHeads is [LockHeads] where accounts must be known: every one that is has a head, so none is made.
+func (s *taskSync) lockHeads(ctx context.Context, accounts map[string]bool) error {
+	ids := slices.Sorted(maps.Keys(accounts))
+	rows, err := s.tx.Query(ctx, lockHeadsOfTasks, s.tenant, ids)
+	if err != nil {
+		return fmt.Errorf("lock account heads: %w", err)
+	}
+	s.heads = make(map[string]taskHead, len(ids))
+	var id string
+	var seen, assigned maybeInfinite
+	var known bool
+	if _, err := pgx.ForEachRow(rows, []any{&id, &seen, &assigned, &known}, func() error {
+		s.heads[id] = taskHead{seen.Time, assigned.Time, known}
+		return nil
+	}); err != nil {
+		return fmt.Errorf("lock account heads: %w", err)
+	}
+	s.clock, err = readClock(ctx, s.tx)
+	return err
+}
+
+// now is the time of something that happens now on the account: past everything it has seen or been issued.
+func (s *taskSync) now(account string) time.Time {
+	return handover.Next(s.clock, s.heads[account].seen)
+}
+
 // passOver marks the rows that say nothing new of tasks as they were read without a lock: nothing is to be written, so
 // they have been taken, at that moment. Of an id that comes again only the locks tell what is new.
 func (s *taskSync) passOver(rounds [][]int, tasks map[string]*task) {
-	again := map[string]bool{}
+	s.again, s.idle = map[string]bool{}, map[int]bool{}
 	for _, later := range rounds[1:] {
 		for _, i := range later {
-			again[s.rows[i].ID] = true
+			s.again[s.rows[i].ID] = true
 		}
 	}
-	s.idle = map[int]bool{}
 	if len(tasks) == 0 {
 		return
 	}
@@ -165,7 +208,7 @@ func (s *taskSync) passOver(rounds [][]int, tasks map[string]*task) {
 	for _, i := range rounds[0] {
 		row := &s.rows[i]
 		t := tasks[row.ID]
-		if t == nil || again[row.ID] {
+		if t == nil || s.again[row.ID] {
 			continue
 		}
 		c = taskChange{was: *t, known: true}
@@ -194,13 +237,19 @@ func (s *taskSync) take(ctx context.Context, indexes []int) (entries []journal.E
 		return nil, err
 	}
 	for _, t := range s.present {
-		if _, locked := s.heads.seen[s.account(t.AccountID)]; !locked {
+		if _, locked := s.heads[t.AccountID]; !locked {
 			return nil, errChanged
 		}
 	}
 	s.histories, s.holders = map[string]*knownAccount{}, map[string][]string{}
+	all := freeChanges.Get().(*[]taskChange)
+	*all = slices.Grow(*all, len(news))[:len(news)]
+	defer func() {
+		clear(*all)
+		freeChanges.Put(all)
+	}()
 	for {
-		changes := s.decideAll(news)
+		changes := s.decideAll(news, *all)
 		if len(s.wanting.histories)+len(s.wanting.holders)+len(s.wanting.people) == 0 {
 			return s.write(ctx, changes)
 		}
@@ -216,9 +265,12 @@ func (s *taskSync) wantNothing() {
 	s.wanting.histories, s.wanting.holders, s.wanting.people = map[string]bool{}, nil, map[string]bool{}
 }
 
-func (s *taskSync) decideAll(indexes []int) []*taskChange {
+// freeChanges are of rounds that have been taken, to be used again: an import needs many, and large ones.
+var freeChanges = sync.Pool{New: func() any { return new([]taskChange) }}
+
+func (s *taskSync) decideAll(indexes []int, all []taskChange) []*taskChange {
 	s.wantNothing()
-	all := make([]taskChange, len(indexes))
+	clear(all)
 	changes := make([]*taskChange, 0, len(indexes))
 	for n, i := range indexes {
 		row, result := &s.rows[i], &s.results[i]
@@ -247,13 +299,13 @@ func (s *taskSync) decideAll(indexes []int) []*taskChange {
 // check says why a row can't be taken; was is nil for a task that isn't known yet. What a task has already was known when
 // it came, and nobody forgets people or accounts.
 func (s *taskSync) check(row *TaskSaid, was *task) *Invalid {
-	ahead := s.heads.Clock.Add(handover.MaxAhead)
+	ahead := s.clock.Add(handover.MaxAhead)
 	switch {
 	case was == nil && !row.Title.Given:
 		return invalid("title", "is required for a task that isn't known yet")
 	case was == nil && !row.AccountID.Given:
 		return invalid("account_id", "is required for a task that isn't known yet")
-	case row.AccountID.Given && (was == nil || row.AccountID.Value != was.AccountID) && !s.accounts[row.AccountID.Value]:
+	case row.AccountID.Given && (was == nil || row.AccountID.Value != was.AccountID) && !s.heads[row.AccountID.Value].known:
 		return invalid("account_id", "there is no account %q; sync the account first", row.AccountID.Value)
 	case row.Role.Value != "" && !s.roles[row.Role.Value]:
 		return invalid("role", "there is no role %q; add it to the tenant's roles first", row.Role.Value)

@@ -75,7 +75,7 @@ func (c *taskChange) outcome() Outcome {
 func (s *taskSync) decideFirst(c *taskChange, row *TaskSaid) {
 	t := task{ID: row.ID, Status: "open", Source: handover.SourceManual}.with(row)
 	t.Synced = row.AssigneeID.Value
-	now := s.heads.Now(s.account(t.AccountID))
+	now := s.now(t.AccountID)
 	t.Base = s.beforeLeaving(handover.FirstSight(t.Synced, row.AssignedAt.Value, t.CreatedAt, now))
 	c.was, c.now, c.assigned = task{ID: t.ID, Assignee: t.Base.Assignee}, t, true
 	s.fold(c)
@@ -89,7 +89,7 @@ func (s *taskSync) decide(c *taskChange, row *TaskSaid) {
 	if row.AssigneeID.Given {
 		t.Base, c.assigned = t.Base.Merge(handover.Sync{
 			Assignee: row.AssigneeID.Value, AssignedAt: row.AssignedAt.Value, Last: t.Synced, Said: true, Holders: s.holdersOf(t, row),
-		}, s.heads.Now(s.account(t.AccountID)))
+		}, s.now(t.AccountID))
 		t.Synced = row.AssigneeID.Value
 	}
 	c.now = t
@@ -102,7 +102,7 @@ func (s *taskSync) decide(c *taskChange, row *TaskSaid) {
 	switch {
 	case rebases:
 		// Past what either account has seen.
-		now := handover.Next(s.heads.Now(s.account(c.now.AccountID)), s.heads.seen[s.account(c.was.AccountID)])
+		now := handover.Next(s.now(c.now.AccountID), s.heads[c.was.AccountID].seen)
 		c.now.Base, c.assigned = s.beforeLeaving(handover.AssignedNow(c.now.Assignee, now)), true
 		s.fold(c)
 	case c.now.open() && !c.was.open() && !c.assigned:
@@ -121,7 +121,7 @@ func (s *taskSync) fold(c *taskChange) {
 		return
 	}
 	t.Assignee = t.Base.Assignee
-	if s.heads.seen[s.account(t.AccountID)].Before(t.Base.EffectiveAt) {
+	if s.heads[t.AccountID].seen.Before(t.Base.EffectiveAt) {
 		return // nothing has happened on the account since
 	}
 	k := s.histories[t.AccountID]

@@ -77,9 +77,7 @@ func (s *taskSync) kindOf(t *task) kind {
 
 // writeHoldings takes the tasks out of the holdings where they were and puts them into those where they belong.
 func (s *taskSync) writeHoldings(ctx context.Context, changes []*taskChange) error {
-	var concerned []*taskChange
-	var to []*holding // of each; nil for closed ones
-	joined := map[kind]*holding{}
+	var concerned, joining []*taskChange
 	left := map[holdingID]int{}
 	for _, c := range changes {
 		if !c.assigned && c.was.open() == c.now.open() && s.kindOf(&c.was) == s.kindOf(&c.now) {
@@ -89,16 +87,11 @@ func (s *taskSync) writeHoldings(ctx context.Context, changes []*taskChange) err
 		if c.was.open() {
 			left[holdingID{s.account(c.was.AccountID), c.was.holding}]++
 		}
-		var h *holding
 		if c.now.open() {
-			k := s.kindOf(&c.now)
-			if h = joined[k]; h == nil {
-				h = &holding{kind: k}
-				joined[k] = h
-			}
-			h.n++
+			joining = append(joining, c)
+		} else {
+			c.now.holding, c.now.ownRevision = 0, c.now.Revision
 		}
-		to = append(to, h)
 	}
 	if len(concerned) == 0 {
 		return nil
@@ -106,18 +99,36 @@ func (s *taskSync) writeHoldings(ctx context.Context, changes []*taskChange) err
 	if err := s.raiseHeads(ctx, concerned); err != nil {
 		return err
 	}
-	// First in, then out: a holding that others leave and join is not without tasks in between.
-	if err := joinHoldings(ctx, s.tx, joined); err != nil {
+	// First in, then out: a holding that some leave and others join is not without tasks in between.
+	if err := s.join(ctx, joining); err != nil {
 		return err
 	}
-	if err := leaveHoldings(ctx, s.tx, left); err != nil {
-		return err
-	}
-	for i, c := range concerned {
-		c.now.holding, c.now.ownRevision = 0, c.now.Revision
-		if h := to[i]; h != nil {
-			c.now.holding, c.now.ownRevision = h.key, c.now.Revision-h.moves
+	return leaveHoldings(ctx, s.tx, left)
+}
+
+// join puts tasks into the holdings where they belong.
+func (s *taskSync) join(ctx context.Context, joining []*taskChange) error {
+	slices.SortFunc(joining, func(a, b *taskChange) int {
+		if c := cmp.Compare(a.now.AccountID, b.now.AccountID); c != 0 {
+			return c
 		}
+		return s.kindOf(&a.now).compare(s.kindOf(&b.now))
+	})
+	all := make([]holding, 0, len(joining))
+	to := make([]int, len(joining)) // into which of them
+	for i, c := range joining {
+		if k := s.kindOf(&c.now); len(all) == 0 || all[len(all)-1].kind != k {
+			all = append(all, holding{kind: k})
+		}
+		to[i] = len(all) - 1
+		all[to[i]].n++
+	}
+	if err := joinHoldings(ctx, s.tx, all); err != nil {
+		return err
+	}
+	for i, c := range joining {
+		h := &all[to[i]]
+		c.now.holding, c.now.ownRevision = h.key, c.now.Revision-h.moves
 	}
 	return nil
 }
@@ -127,7 +138,7 @@ func (s *taskSync) raiseHeads(ctx context.Context, changes []*taskChange) error 
 	latest := map[string]time.Time{}
 	for _, c := range changes {
 		id, at := c.now.AccountID, c.now.Base.EffectiveAt
-		if c.assigned && at.After(s.assignedAt[id]) && at.After(latest[id]) {
+		if c.assigned && at.After(s.heads[id].assigned) && at.After(latest[id]) {
 			latest[id] = at
 		}
 	}
@@ -142,13 +153,16 @@ func (s *taskSync) raiseHeads(ctx context.Context, changes []*taskChange) error 
 func (s *taskSync) writeTasks(ctx context.Context, fresh, present, taken []*taskChange) error {
 	if len(fresh) > 0 {
 		rows := rowsOfTasks(s.tenant, fresh)
+		defer rows.Free()
 		if err := rows.Copy(ctx, s.tx, copyTasks); postgres.Exists(err) {
 			return errChanged
 		} else if err != nil {
 			return err
 		}
 		for _, c := range fresh {
-			s.found[c.now.ID] = true
+			if s.again[c.now.ID] {
+				s.found[c.now.ID] = true
+			}
 		}
 	}
 	if len(present) > 0 {
@@ -165,7 +179,7 @@ func (s *taskSync) writeTasks(ctx context.Context, fresh, present, taken []*task
 }
 
 func rowsOfTasks(tenant string, changes []*taskChange) *postgres.Rows {
-	var rows postgres.Rows
+	rows := postgres.NewRows()
 	person := func(id string) {
 		if id == handover.Nobody {
 			rows.Null()
@@ -202,7 +216,7 @@ func rowsOfTasks(tenant string, changes []*taskChange) *postgres.Rows {
 		rows.Bigint(t.BaseRevision)
 		person(t.Synced)
 	}
-	return &rows
+	return rows
 }
 
 func columnsOfTasks(tenant string, changes []*taskChange) []any {
@@ -246,10 +260,10 @@ func (s *taskSync) moves(changes []*taskChange) []Move {
 			continue
 		}
 		key := moveKey{Account: s.account(c.now.AccountID), from: c.was.Assignee, to: c.now.Assignee, correction: c.correction}
-		move := Move{Account: key.Account, Reason: cmp.Or(c.reason, bySync), By: s.by, From: key.from, To: key.to, At: s.heads.Clock}
+		move := Move{Account: key.Account, Reason: cmp.Or(c.reason, bySync), By: s.by, From: key.from, To: key.to, At: s.clock}
 		if c.cause != nil {
 			key.cause = c.cause.Key
-			move = MovedBy(c.cause, key.from, key.to, key.correction, s.heads.Clock)
+			move = MovedBy(c.cause, key.from, key.to, key.correction, s.clock)
 			move.Account = key.Account
 		}
 		i, grouped := at[key]
