@@ -243,7 +243,7 @@ func (s *taskSync) take(ctx context.Context, indexes []int) (entries []journal.E
 	}
 	s.histories, s.holders = map[string]*knownAccount{}, map[string][]string{}
 	all := freeChanges.Get().(*[]taskChange)
-	*all = slices.Grow(*all, len(news))[:len(news)]
+	*all = slices.Grow((*all)[:0], len(news))[:len(news)]
 	defer func() {
 		clear(*all)
 		freeChanges.Put(all)
