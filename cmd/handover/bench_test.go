@@ -227,6 +227,7 @@ func TestBenchRefusesWhatItCannotMeasure(t *testing.T) {
 		{"--accounts 45", "--accounts must be a multiple of ten"},
 		{"--accounts 40 --tasks 2001", "--tasks must be a multiple of --accounts"},
 		{"--changes -1", "--changes must be positive"},
+		{"--mix trickle,trickle+bulk --accounts 40 --tasks 2000 --changes 30", "at most 20 with 40 accounts"},
 		{"--runs -1", "--runs must be positive"},
 	} {
 		code, _, said := call(t, t.TempDir(), "", append([]string{"bench"}, strings.Fields(c.args)...)...)

@@ -70,6 +70,13 @@ func (o Options) Check() (Options, error) {
 	case o.Accounts > 1_000_000 || o.Tasks > 50_000_000:
 		return o, errors.New("at most 1,000,000 --accounts and 50,000,000 --tasks")
 	}
+	for _, m := range mixes {
+		if slices.Contains(o.Mixes, m.name) {
+			if err := m.check(cmp.Or(o.Changes, m.changes), o.Accounts); err != nil {
+				return o, err
+			}
+		}
+	}
 	return o, nil
 }
 

@@ -11,23 +11,34 @@ import (
 	"handover.io/pkg/event"
 )
 
-// A mix is a kind of work. Changes is how many it is about unless told otherwise.
+// A mix is a kind of work.
 type mix struct {
 	name, about string
-	changes     int
-	run         func(*bench, context.Context) ([]Result, error)
+	changes     int // that it is about unless told otherwise
+	// Of how many accounts one is for a change, each of another account; 0: there may be any number of changes.
+	share int
+	run   func(*bench, context.Context) ([]Result, error)
+}
+
+// check refuses more changes than there are accounts for.
+func (m mix) check(changes, accounts int) error {
+	if m.share == 0 || changes <= accounts/m.share {
+		return nil
+	}
+	return fmt.Errorf("--changes: %d are too many for the mix %s, which takes at most %d with %d accounts; lower it, or raise --accounts and --tasks",
+		changes, m.name, accounts/m.share, accounts)
 }
 
 var mixes = []mix{
-	{"unique", "every change is of another account", 10_000, (*bench).runUnique},
-	{"hot", "chains of changes of 1,000 accounts, a tenth of them twice, in no order", 10_000, (*bench).runHot},
-	{"replay", "all changes of a finished run come again: nothing to do, and nothing done", 10_000, (*bench).runReplay},
-	{"bulk", "one edit of a segment of so many accounts, from its acceptance to the last announcement", 10_000, (*bench).runBulk},
-	{"huge", "one change of an account with 100,000 open tasks (--huge)", 1, (*bench).runHuge},
-	{"trickle", "50 changes a second: how long until the announcement is delivered", 400, (*bench).runTrickle},
-	{"trickle+bulk", "the same while segments are being edited", 400, (*bench).runTrickleBesideBulk},
-	{"steady", "ten times unique, without starting anew: do the tables grow, does it get slower", 10_000, (*bench).runSteady},
-	{"read", "the first page of the open tasks of a person with 1,000 accounts; CHANGES are pages", 400, (*bench).runRead},
+	{"unique", "every change is of another account", 10_000, 1, (*bench).runUnique},
+	{"hot", "chains of changes of 1,000 accounts, a tenth of them twice, in no order", 10_000, 0, (*bench).runHot},
+	{"replay", "all changes of a finished run come again: nothing to do, and nothing done", 10_000, 1, (*bench).runReplay},
+	{"bulk", "one edit of a segment of so many accounts, from its acceptance to the last announcement", 10_000, 1, (*bench).runBulk},
+	{"huge", "one change of an account with 100,000 open tasks (--huge)", 1, 0, (*bench).runHuge},
+	{"trickle", "50 changes a second: how long until the announcement is delivered", 400, 1, (*bench).runTrickle},
+	{"trickle+bulk", "the same while segments are being edited", 400, 2, (*bench).runTrickleBesideBulk},
+	{"steady", "ten times unique, without starting anew: do the tables grow, does it get slower", 10_000, 1, (*bench).runSteady},
+	{"read", "the first page of the open tasks of a person with 1,000 accounts; CHANGES are pages", 400, 0, (*bench).runRead},
 }
 
 // Mixes are the names of all mixes, and what they are.
