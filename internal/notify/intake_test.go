@@ -262,31 +262,3 @@ func TestAnIntakeThatFailsLeavesNothing(t *testing.T) {
 	}
 	w.expect("ada acme open")
 }
-
-// 100,000 moves of 5,000 people, as a bulk edit announces them: in messages of 20, taken in 512 at a time.
-func BenchmarkIntake(b *testing.B) {
-	w := newWorld(b)
-	round := 0
-	var spent time.Duration
-	for b.Loop() {
-		round++
-		var batch []event.Message
-		for window := range 5000 {
-			r := event.TaskReassigned{Source: event.SourceHandover, Time: time.Now(), TenantID: "demo", AccountID: fmt.Sprintf("a%d", window),
-				FromID: "maya", ToID: fmt.Sprintf("u%d", window%700), Reason: event.BySegment, InitiatedBy: "noa", Policy: "move_all_tasks",
-				RoleChange: &event.RoleChangeRef{Source: "crm", ID: "1", Role: "success_manager", OccurredAt: time.Now()}}
-			for n := range 20 {
-				r.Tasks = append(r.Tasks, event.ReassignedTask{ID: fmt.Sprintf("t-%d-%d", window, n), Revision: int64(round), Title: "Call", Source: "manual"})
-			}
-			batch = append(batch, w.messages(r)...)
-		}
-		start := time.Now()
-		for part := range slices.Chunk(batch, 512) {
-			if err := w.Handle(context.Background(), part); err != nil {
-				b.Fatal(err)
-			}
-		}
-		spent += time.Since(start)
-	}
-	b.ReportMetric(float64(round)*100_000/spent.Seconds(), "moves/s")
-}

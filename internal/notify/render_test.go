@@ -293,12 +293,3 @@ func TestHeaderLinesAreFolded(t *testing.T) {
 		t.Error("a word was broken")
 	}
 }
-
-func BenchmarkWrite(b *testing.B) {
-	d, _ := compose(noon, accountMail())
-	for b.Loop() {
-		if _, err := pen.write(noon, toAda, d); err != nil {
-			b.Fatal(err)
-		}
-	}
-}

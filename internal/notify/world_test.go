@@ -50,7 +50,12 @@ func (p *post) Send(_ context.Context, mail Frozen) Result {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, pool: testkit.Postgres(t), post: &post{}}
+	return newWorldOn(t, testkit.Postgres(t))
+}
+
+func newWorldOn(t testing.TB, pool *pgxpool.Pool) *world {
+	t.Helper()
+	w := &world{t: t, pool: pool, post: &post{}}
 	w.Notifier = w.restart()
 	w.exec(`INSERT INTO tenants (tenant_id) VALUES ('demo')`)
 	w.exec(`INSERT INTO roles VALUES ('demo', 'success_manager', 'Success Manager')`)

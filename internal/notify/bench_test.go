@@ -1,0 +1,441 @@
+package notify
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"handover.io/internal/postgres"
+	"handover.io/pkg/event"
+)
+
+// The rates of the notifier, each beside its limit in the same run, on a PostgreSQL that syncs every commit:
+//
+//	go test ./internal/notify -run '^$' -bench . -benchtime 5x
+//
+// Every number is a median of so many rounds; of_limit is what the first contender reaches of the one named last.
+
+// contender does a round's work and says how long it took; what it needs beforehand isn't counted.
+type contender struct {
+	name  string
+	round func() time.Duration
+}
+
+// race lets the contenders take turns, so that all have the machine's good and bad moments.
+func race(b *testing.B, unit string, n int, contenders ...contender) {
+	took := make([][]time.Duration, len(contenders))
+	for b.Loop() {
+		for i, c := range contenders {
+			took[i] = append(took[i], c.round())
+		}
+	}
+	rate := func(i int) float64 {
+		slices.Sort(took[i])
+		return float64(n) / took[i][len(took[i])/2].Seconds()
+	}
+	for i, c := range contenders {
+		b.ReportMetric(rate(i), c.name+"_"+unit+"/s")
+	}
+	if last := len(contenders) - 1; last > 0 {
+		b.ReportMetric(rate(0)/rate(last), "of_limit")
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// durable is a database on a server of the benchmark's own, with the settings that everybody gets.
+func durable(b *testing.B) *pgxpool.Pool {
+	b.Helper()
+	ctx := context.Background()
+	dir := b.TempDir()
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil { // PostgreSQL isn't run by root
+		b.Fatal(err)
+	}
+	server, err := postgres.StartServer(ctx, postgres.ServerOptions{Dir: filepath.Join(dir, "postgres")})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = server.Stop(ctx) })
+	if err := postgres.Migrate(ctx, server.URL()); err != nil {
+		b.Fatal(err)
+	}
+	pool, err := postgres.Open(ctx, server.URL(), postgres.Options{MaxConns: 16})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(pool.Close)
+	return pool
+}
+
+const (
+	benchWindows  = 5000
+	benchTasks    = 20 // in each window
+	benchPeople   = 700
+	benchMessages = 512 // that the notifier takes at a time
+)
+
+// company is one with people, accounts and tasks enough for a bulk change, and what was told before it.
+func company(b *testing.B, pool *pgxpool.Pool, past int) *world {
+	w := newWorldOn(b, pool)
+	w.exec(`INSERT INTO users (tenant_id, user_id, name, email, time_zone)
+SELECT 'demo', 'user-' || n, 'Person ' || n, 'person-' || n || '@example.com', 'Europe/Berlin' FROM generate_series(0, $1) n`, benchPeople)
+	w.exec(`INSERT INTO accounts (tenant_id, account_id, name) SELECT 'demo', 'account-' || n, 'Customer ' || n || ' GmbH' FROM generate_series(0, $1) n`, benchWindows)
+	w.exec(`INSERT INTO tasks (tenant_id, task_id, account_id, title, assignee_id, revision, due_at, priority, url, assigned_at, effective_at)
+SELECT 'demo', 'task-' || w || '-' || t, 'account-' || w, 'Call the customer about renewal ' || t, 'user-' || w % $3, 1, now() + (t - 3) * interval '1 day', 'High',
+       'https://crm.example.com/tasks/' || w || '-' || t, now(), now()
+FROM generate_series(0, $1 - 1) w, generate_series(0, $2 - 1) t`, benchWindows, benchTasks, benchPeople)
+	w.exec(`INSERT INTO notices (tenant_id, recipient_id, account_id, state, opened_at, close_at, next_try_at, finished_at)
+SELECT 'demo', 'user-' || w % $2, 'account-' || w % $3, 'sent', now(), now(), now(), now() FROM generate_series(1, $1) w`, past, benchPeople, benchWindows)
+	w.exec(`INSERT INTO notice_items (tenant_id, recipient_id, task_id, revision, kind, notice_id, account_id, from_id, moved_by, reason, role, moved_at)
+SELECT tenant_id, recipient_id, 'past-' || notice_id || '-' || t, 1, 'received', notice_id, account_id, 'maya', 'noa', 'segment', 'success_manager', now()
+FROM notices, generate_series(1, $1) t`, benchTasks)
+	w.exec(`VACUUM ANALYZE`)
+	return w
+}
+
+// bulkChange is what a bulk edit announces: for each account a message with its tasks.
+func bulkChange(b *testing.B, round int) []event.Message {
+	out := make([]event.Message, 0, benchWindows)
+	for window := range benchWindows {
+		r := event.TaskReassigned{Source: event.SourceHandover, Time: time.Now(), TenantID: "demo", AccountID: fmt.Sprintf("account-%d", window),
+			FromID: "maya", ToID: fmt.Sprintf("user-%d", window%benchPeople), Reason: event.BySegment, InitiatedBy: "noa", Policy: "move_all_tasks",
+			RoleChange: &event.RoleChangeRef{Source: "crm", ID: "1", Role: "success_manager", OccurredAt: time.Now()}}
+		for n := range benchTasks {
+			r.Tasks = append(r.Tasks, event.ReassignedTask{ID: fmt.Sprintf("task-%d-%d", window, n), Revision: int64(round), Title: fmt.Sprintf("Call the customer about renewal %d", n),
+				Source: "success_play", Priority: "High", URL: fmt.Sprintf("https://crm.example.com/tasks/%d-%d", window, n)})
+		}
+		m, err := r.Messages(uuid.NewString)
+		if err != nil {
+			b.Fatal(err)
+		}
+		out = append(out, m...)
+	}
+	return out
+}
+
+// BenchmarkIntake takes in 100,000 moves that open 5,000 windows. Its limits are bare INSERTs of the same rows, in as many
+// transactions, into tables of the same shape that nothing refers to.
+func BenchmarkIntake(b *testing.B) {
+	for _, past := range []int{0, 50_000} {
+		b.Run(fmt.Sprintf("past=%dk", past*benchTasks/1000), func(b *testing.B) {
+			w := company(b, durable(b), past)
+			for _, bare := range []string{"bare_unnest", "bare_copy"} {
+				w.exec(`CREATE TABLE ` + bare + ` (LIKE notice_items INCLUDING ALL)`)
+				w.exec(`INSERT INTO ` + bare + ` SELECT * FROM notice_items`)
+			}
+			w.exec(`VACUUM ANALYZE`)
+			round := 0
+			var batch []event.Message
+			race(b, "moves", benchWindows*benchTasks,
+				contender{"handle", func() time.Duration {
+					round++
+					batch = bulkChange(b, round)
+					w.exec(`UPDATE notices SET state = 'sent', finished_at = now() WHERE state = 'open'`)
+					w.exec(`CHECKPOINT`)
+					return timed(func() {
+						for part := range slices.Chunk(batch, benchMessages) {
+							if err := w.Handle(context.Background(), part); err != nil {
+								b.Fatal(err)
+							}
+						}
+					})
+				}},
+				contender{"decode", func() time.Duration {
+					return timed(func() {
+						for _, m := range batch {
+							if _, err := decode(m); err != nil {
+								b.Fatal(err)
+							}
+						}
+					})
+				}},
+				contender{"copy", func() time.Duration { return w.bareRound(b, round, w.bareCopy) }},
+				contender{"unnest", func() time.Duration { return w.bareRound(b, round, w.bareUnnest) }},
+			)
+			if n := w.number(`SELECT count(*) FROM notice_items`); n != (past+round*benchWindows)*benchTasks {
+				b.Errorf("%d items", n)
+			}
+			if n := w.number(`SELECT count(*) FROM notices`); n != past+round*benchWindows {
+				b.Errorf("%d windows", n)
+			}
+		})
+	}
+}
+
+func timed(f func()) time.Duration {
+	start := time.Now()
+	f()
+	return time.Since(start)
+}
+
+// bareRound has the rows of a round written by write, as many at a time as the messages of a batch hold.
+func (w *world) bareRound(b *testing.B, round int, write func(rows [][]any) error) time.Duration {
+	var rows [][]any
+	at := time.Now()
+	for window := range benchWindows {
+		for n := range benchTasks {
+			rows = append(rows, []any{"demo", fmt.Sprintf("user-%d", window%benchPeople), fmt.Sprintf("task-%d-%d", window, n), int64(round), "received",
+				int64(round*benchWindows + window), fmt.Sprintf("account-%d", window), "maya", "noa", "segment", "success_manager", at})
+		}
+	}
+	w.exec(`CHECKPOINT`)
+	return timed(func() {
+		for part := range slices.Chunk(rows, benchMessages*benchTasks) {
+			if err := write(part); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func (w *world) bareCopy(rows [][]any) error {
+	columns := strings.Split("tenant_id,recipient_id,task_id,revision,kind,notice_id,account_id,from_id,moved_by,reason,role,moved_at", ",")
+	_, err := w.pool.CopyFrom(context.Background(), pgx.Identifier{"bare_copy"}, columns, pgx.CopyFromRows(rows))
+	return err
+}
+
+func (w *world) bareUnnest(rows [][]any) error {
+	texts := make([][]string, 12)
+	revisions, notices, at := make([]int64, len(rows)), make([]int64, len(rows)), make([]time.Time, len(rows))
+	for i, row := range rows {
+		for c, v := range row {
+			switch v := v.(type) {
+			case string:
+				texts[c] = append(texts[c], v)
+			case time.Time:
+				at[i] = v
+			}
+		}
+		revisions[i], notices[i] = row[3].(int64), row[5].(int64)
+	}
+	_, err := w.pool.Exec(context.Background(), strings.Replace(insertItems, "notice_items", "bare_unnest", 1),
+		texts[0], texts[1], texts[2], revisions, texts[4], notices, texts[6], texts[7], texts[8], texts[9], texts[10], at)
+	return err
+}
+
+// BenchmarkRender writes the mail of a window with 20 tasks, without a database. Its limit is the templates alone.
+func BenchmarkRender(b *testing.B) {
+	const mails = 1000
+	items := make([]told, benchTasks)
+	for i := range items {
+		items[i] = moved(fmt.Sprintf("t-%d", i), fmt.Sprintf("Call the customer about renewal %d", i), time.Duration(i-3)*24*time.Hour+time.Hour)
+	}
+	d, _ := compose(noon, items)
+	v := pen.view(noon, toAda, d, "Tasks moved to you: Acme Corporation", tasksPerMail)
+	l, err := pen.write(noon, toAda, d)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	race(b, "mails", mails,
+		contender{"write", func() time.Duration {
+			return timed(func() {
+				for range mails {
+					d, _ := compose(noon, items)
+					if _, err := pen.write(noon, toAda, d); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}},
+		contender{"templates", func() time.Duration {
+			return timed(func() {
+				for range mails {
+					if _, _, err := v.render(); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}},
+	)
+	b.ReportMetric(float64(len(l.mime)), "B/mail")
+}
+
+// BenchmarkSend takes 2,000 closed windows of 20 tasks to mails that a server on this machine has accepted: claim, freeze,
+// attempt, send, outcome. Its limits: the same without a mail server, the same mails sent without a database, and a
+// client that does nothing but write the bytes of the protocol.
+func BenchmarkSend(b *testing.B) {
+	const mails = 2000
+	for _, past := range []int{0, 50_000} {
+		b.Run(fmt.Sprintf("past=%dk", past*benchTasks/1000), func(b *testing.B) {
+			w := company(b, durable(b), past)
+			sink := newDrain(b)
+			config, err := ParseSMTPURL("smtp://" + sink + "?tls=none")
+			if err != nil {
+				b.Fatal(err)
+			}
+			sender := NewSMTP(config)
+			b.Cleanup(func() { _ = sender.Close() })
+			round := 1
+			closed := func() {
+				round++
+				w.exec(`INSERT INTO notices (tenant_id, recipient_id, account_id, state, opened_at, close_at, next_try_at)
+SELECT 'demo', 'user-' || w % $2, 'account-' || w, 'closed', now(), now(), now() FROM generate_series(0, $1 - 1) w`, mails, benchPeople)
+				w.exec(`INSERT INTO notice_items (tenant_id, recipient_id, task_id, revision, kind, notice_id, account_id, from_id, moved_by, reason, role, moved_at)
+SELECT tenant_id, recipient_id, 'task' || substr(account_id, 8) || '-' || t, $2, 'received', notice_id, account_id, 'maya', 'noa', 'segment', 'success_manager', now()
+FROM notices, generate_series(0, $1 - 1) t WHERE state = 'closed'`, benchTasks, round)
+				w.exec(`VACUUM ANALYZE notices, notice_items, notice_attempts`)
+				w.exec(`CHECKPOINT`)
+			}
+			deliver := func(s Sender) time.Duration {
+				closed()
+				w.sender = s
+				sent := 0
+				took := timed(func() {
+					for {
+						n, err := w.RunOnce(context.Background())
+						if err != nil {
+							b.Fatal(err)
+						}
+						if n == 0 {
+							return
+						}
+						sent += n
+					}
+				})
+				if sent != mails {
+					b.Fatalf("%d mails were sent: %s", sent, w.attempts())
+				}
+				return took
+			}
+			mail := &lastMail{}
+			race(b, "mails", mails,
+				contender{"smtp", func() time.Duration { return deliver(sender) }},
+				contender{"nosmtp", func() time.Duration { return deliver(mail) }},
+				contender{"nodb", func() time.Duration {
+					return timed(func() {
+						var group errgroup.Group
+						group.SetLimit(senders)
+						for range mails {
+							group.Go(func() error { return sender.Send(context.Background(), mail.Frozen).Err })
+						}
+						if err := group.Wait(); err != nil {
+							b.Fatal(err)
+						}
+					})
+				}},
+				contender{"raw", func() time.Duration { return timed(func() { rawSMTP(b, sink, mail.Frozen, mails) }) }},
+			)
+			b.ReportMetric(float64(len(mail.MIME)), "B/mail")
+		})
+	}
+}
+
+// lastMail accepts every mail and remembers one.
+type lastMail struct {
+	mu sync.Mutex
+	Frozen
+}
+
+func (l *lastMail) Send(_ context.Context, mail Frozen) Result {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.Frozen = mail
+	return Result{Outcome: Accepted, Code: 250}
+}
+
+// newDrain is a mail server that accepts everything and keeps nothing; it costs as little as it can.
+func newDrain(b *testing.B) (address string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go drain(conn)
+		}
+	}()
+	return l.Addr().String()
+}
+
+func drain(conn net.Conn) {
+	defer conn.Close()
+	in, out := bufio.NewReaderSize(conn, 64<<10), bufio.NewWriter(conn)
+	say := func(reply string) bool {
+		_, _ = out.WriteString(reply + "\r\n")
+		return in.Buffered() > 0 || out.Flush() == nil
+	}
+	for ok := say("220 drain.example ESMTP"); ok; {
+		line, err := in.ReadSlice('\n')
+		switch {
+		case err != nil:
+			return
+		case bytes.HasPrefix(line, []byte("EHLO")):
+			ok = say("250-drain.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 ENHANCEDSTATUSCODES")
+		case bytes.HasPrefix(line, []byte("DATA")):
+			for ok = say("354 go on"); ok && err == nil && string(line) != ".\r\n"; {
+				line, err = in.ReadSlice('\n')
+			}
+			ok = ok && say("250 2.0.0 queued")
+		case bytes.HasPrefix(line, []byte("QUIT")):
+			say("221 2.0.0 bye")
+			return
+		default:
+			ok = say("250 2.0.0 ok")
+		}
+	}
+}
+
+// rawSMTP sends the mail so many times over as many connections as the notifier has, with nothing around the protocol.
+func rawSMTP(b *testing.B, address string, mail Frozen, mails int) {
+	commands := []byte("MAIL FROM:<" + mail.From + ">\r\nRCPT TO:<" + mail.To + ">\r\nDATA\r\n")
+	body := append(bytes.ReplaceAll(mail.MIME, []byte("\n."), []byte("\n..")), ".\r\n"...)
+	var group errgroup.Group
+	for range senders {
+		group.Go(func() error {
+			conn, err := net.Dial("tcp", address)
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			in := bufio.NewReader(conn)
+			replies := func(n int) error {
+				for range n {
+					if _, err := in.ReadSlice('\n'); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+			if err := replies(1); err != nil {
+				return err
+			}
+			for range mails / senders {
+				if _, err := conn.Write(commands); err != nil {
+					return err
+				}
+				if err := replies(3); err != nil {
+					return err
+				}
+				if _, err := conn.Write(body); err != nil {
+					return err
+				}
+				if err := replies(1); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		b.Fatal(err)
+	}
+}
