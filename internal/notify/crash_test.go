@@ -167,8 +167,8 @@ func TestManySendersAtOnceSendEachMailOnce(t *testing.T) {
 		testkit.PutTasks(t, w.pool, testkit.Task{Tenant: "demo", ID: fmt.Sprint("x", n+1), Account: "acme", Title: "T", Assignee: fmt.Sprint("u", n+1), Revision: 1, Since: time.Now()})
 	}
 	w.exec(`INSERT INTO notices (tenant_id, recipient_id, account_id, state, opened_at, close_at, next_try_at) SELECT 'demo', 'u' || n, 'acme', 'closed', now(), now(), now() FROM generate_series(1, 120) n`)
-	w.exec(`INSERT INTO notice_items (tenant_id, recipient_id, task_id, revision, kind, notice_id, account_id, moved_by, reason, moved_at)
-SELECT tenant_id, recipient_id, 'x' || substr(recipient_id, 2), 1, 'received', notice_id, 'acme', 'noa', 'api', now() FROM notices`)
+	w.exec(`INSERT INTO notice_moves (notice_id, kind, account_id, moved_by, reason, moved_at, task_ids, revisions)
+SELECT notice_id, 'received', 'acme', 'noa', 'api', now(), ARRAY['x' || substr(recipient_id, 2)], ARRAY[1] FROM notices`)
 	var senders sync.WaitGroup
 	for range 3 {
 		n := w.restart()

@@ -131,30 +131,68 @@ func describe(r Result) string {
 	return cut(clean(r.Response), 500)
 }
 
-const recordOutcome = `
-WITH attempt AS (
-  UPDATE notice_attempts SET ended_at = clock_timestamp(), outcome = @outcome, code = nullif(@code, 0), response = @response
-  WHERE notice_id = @id AND fence = @fence AND outcome IS NULL AND @outcome <> '')
-UPDATE notices SET state = @state, problem = nullif(@problem, ''), lease_until = NULL, tries = tries + @charge,
-  next_try_at = CASE WHEN @state = 'closed' THEN clock_timestamp() + @delay::interval ELSE next_try_at END,
-  finished_at = CASE WHEN @state <> 'closed' THEN clock_timestamp() END,
-  mime = CASE WHEN @state IN ('sent', 'suppressed', 'undeliverable') THEN NULL ELSE mime END
-WHERE notice_id = @id AND fence = @fence AND state = 'sending'
-RETURNING tries, extract(epoch FROM clock_timestamp() - close_at)::float8`
+const recordOutcomes = `
+WITH k AS MATERIALIZED (
+  SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::int[], $6::interval[], $7::text[], $8::int[], $9::text[])
+    WITH ORDINALITY AS k (notice_id, fence, state, problem, charge, delay, outcome, code, response, n)
+), attempts AS (
+  UPDATE notice_attempts a SET ended_at = clock_timestamp(), outcome = k.outcome, code = nullif(k.code, 0), response = k.response
+  FROM k WHERE a.notice_id = k.notice_id AND a.fence = k.fence AND a.outcome IS NULL AND k.outcome <> ''
+)
+UPDATE notices n SET state = k.state, problem = nullif(k.problem, ''), lease_until = NULL, tries = tries + k.charge,
+  next_try_at = CASE WHEN k.state = 'closed' THEN clock_timestamp() + k.delay ELSE next_try_at END,
+  finished_at = CASE WHEN k.state <> 'closed' THEN clock_timestamp() END,
+  mime = CASE WHEN k.state IN ('sent', 'suppressed', 'undeliverable') THEN NULL ELSE mime END
+FROM k WHERE n.notice_id = k.notice_id AND n.fence = k.fence AND n.state = 'sending'
+RETURNING k.n, tries, extract(epoch FROM clock_timestamp() - close_at)::float8`
 
-// record writes the outcome down, if the claim is still ours; the attempt's own outcome is true in any case. It tries
-// until recordFor has passed, also after ctx has ended: an outcome that isn't written is a mail nobody knows about.
+// outcome is a verdict to be written down.
+type outcome struct {
+	claim
+	verdict
+}
+
+// recorded is what the notice has become of that; not ours, when the claim had ended.
+type recorded struct {
+	ours  bool
+	tries int
+	lag   float64 // seconds from the close of the window
+}
+
+// recordAll writes outcomes down, where the claims are still ours; the attempts' own outcomes are true in any case. Those
+// of mails that end together share the transaction: it holds nothing that another of them waits for, and each mail's own
+// was begun after its sending had ended.
+func (n *Notifier) recordAll(ctx context.Context, outcomes []outcome) ([]recorded, error) {
+	size := len(outcomes)
+	ids, fences, states, problems, charges := make([]int64, size), make([]int64, size), make([]string, size), make([]string, size), make([]int, size)
+	delays, ends, codes, responses := make([]time.Duration, size), make([]string, size), make([]int, size), make([]string, size)
+	for i, o := range outcomes {
+		ids[i], fences[i], states[i], problems[i], charges[i], delays[i] = o.id, o.fence, o.state, o.problem, o.charge, o.delay
+		ends[i], codes[i], responses[i] = string(o.result.Outcome), o.result.Code, describe(o.result)
+	}
+	rows, err := n.pool.Query(ctx, recordOutcomes, ids, fences, states, problems, charges, delays, ends, codes, responses)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]recorded, size)
+	var i int
+	var r recorded
+	_, err = pgx.ForEachRow(rows, []any{&i, &r.tries, &r.lag}, func() error {
+		out[i-1] = recorded{true, r.tries, r.lag}
+		return nil
+	})
+	return out, err
+}
+
+// record writes an outcome down. It tries until recordFor has passed, also after ctx has ended: an outcome that isn't
+// written is a mail nobody knows about. The state is empty when the claim wasn't ours any more.
 func (n *Notifier) record(ctx context.Context, c claim, v verdict) (state string, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordFor)
 	defer cancel()
-	var tries int
-	var lag float64
+	var done recorded
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err = n.pool.QueryRow(ctx, recordOutcome, pgx.NamedArgs{
-			"id": c.id, "fence": c.fence, "state": v.state, "problem": v.problem, "charge": v.charge, "delay": v.delay,
-			"outcome": string(v.result.Outcome), "code": v.result.Code, "response": describe(v.result),
-		}).Scan(&tries, &lag)
-		if err == nil || errors.Is(err, pgx.ErrNoRows) || !(postgres.Unavailable(err) || postgres.Retryable(err)) {
+		done, err = n.outcomes.ask(ctx, outcome{c, v})
+		if err == nil || !(postgres.Unavailable(err) || postgres.Retryable(err)) {
 			break
 		}
 		select {
@@ -163,18 +201,18 @@ func (n *Notifier) record(ctx context.Context, c claim, v verdict) (state string
 		case <-time.After(wait):
 		}
 	}
-	if errors.Is(err, pgx.ErrNoRows) {
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("outcome %s of notice %d: %w", v.state, c.id, err)
+	case !done.ours:
 		n.log.Warn("outcome came after the claim had ended", zap.Int64("notice_id", c.id), zap.String("outcome", v.state))
 		return "", nil
 	}
-	if err != nil {
-		return "", fmt.Errorf("outcome %s of notice %d: %w", v.state, c.id, err)
-	}
 	if v.state == Sent {
-		n.metrics.lag.Observe(max(lag, 0))
+		n.metrics.lag.Observe(max(done.lag, 0))
 	}
 	if v.state != Closed {
-		n.finished(c.id, c.scope, v.state, zap.Int("tasks", v.tasks), zap.Int("tries", tries+1-v.charge), zap.Float64("lag_seconds", lag),
+		n.finished(c.id, c.scope, v.state, zap.Int("tasks", v.tasks), zap.Int("tries", done.tries+1-v.charge), zap.Float64("lag_seconds", done.lag),
 			zap.Int("code", v.result.Code), zap.String("response", describe(v.result)), zap.String("problem", v.problem))
 	}
 	return v.state, nil

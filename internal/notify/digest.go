@@ -6,10 +6,11 @@ import (
 	"time"
 )
 
-// told is one item with the truth about its task at the time of reading.
+// told is one move of a task with the truth about it at the time of reading.
 type told struct {
-	item
-	leftOut bool // as stored
+	move
+	task     string
+	revision int64
 	// toldBefore, of a taken-back item: the last mail that mentioned the task said that it is the recipient's.
 	toldBefore bool
 

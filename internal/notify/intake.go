@@ -28,20 +28,25 @@ func (s scope) compare(o scope) int {
 	return cmp.Or(cmp.Compare(s.tenant, o.tenant), cmp.Compare(s.recipient, o.recipient), cmp.Compare(s.account, o.account))
 }
 
-// item is one move of one task, for one recipient.
-type item struct {
+// move is what one message tells one recipient: tasks of an account that they received, or that a correction took back.
+type move struct {
 	scope
-	task     string
-	revision int64
-	kind     string
+	kind string
 	accountID, from, movedBy,
 	reason, role string
 	movedAt time.Time
 }
 
-func (i item) compare(o item) int {
-	return cmp.Or(cmp.Compare(i.tenant, o.tenant), cmp.Compare(i.recipient, o.recipient), cmp.Compare(i.task, o.task),
-		cmp.Compare(i.revision, o.revision))
+// entry is one task of a move.
+type entry struct {
+	*move
+	task     string
+	revision int64
+}
+
+func (e entry) compare(o entry) int {
+	return cmp.Or(cmp.Compare(e.tenant, o.tenant), cmp.Compare(e.recipient, o.recipient), cmp.Compare(e.task, o.task),
+		cmp.Compare(e.revision, o.revision))
 }
 
 // Handle takes moves in, all or none. Nil means that they are stored, or were before; after an error the same batch can
@@ -57,20 +62,11 @@ func (n *Notifier) Handle(ctx context.Context, batch []event.Message) error {
 		}
 		moves = append(moves, incoming{move, m})
 	}
-	var done taken
-	err := postgres.InTx(ctx, n.pool, func(ctx context.Context, tx pgx.Tx) error {
-		var unusable []journal.DeadLetter
-		var err error
-		if done, unusable, err = n.take(ctx, tx, moves); err != nil {
-			return err
-		}
-		if unusable = append(unusable, dead...); len(unusable) == 0 {
-			return nil
-		}
-		done.refused = len(unusable)
-		_, _, err = journal.Bury(ctx, tx, unusable)
-		return err
-	})
+	done, err := n.takeAndBury(ctx, moves, dead, false)
+	for postgres.UniqueViolation(err, itemsKey) {
+		// Something was known after all, or has been stored by another intake meanwhile: now it is seen.
+		done, err = n.takeAndBury(ctx, moves, dead, true)
+	}
 	if err != nil {
 		return fmt.Errorf("take in %d messages: %w", len(batch), err)
 	}
@@ -82,6 +78,23 @@ func (n *Notifier) Handle(ctx context.Context, batch []event.Message) error {
 		n.wake()
 	}
 	return nil
+}
+
+func (n *Notifier) takeAndBury(ctx context.Context, moves []incoming, dead []journal.DeadLetter, careful bool) (done taken, err error) {
+	err = postgres.InTx(ctx, n.pool, func(ctx context.Context, tx pgx.Tx) error {
+		var unusable []journal.DeadLetter
+		var err error
+		if done, unusable, err = n.take(ctx, tx, moves, careful); err != nil {
+			return err
+		}
+		if unusable = append(unusable, dead...); len(unusable) == 0 {
+			return nil
+		}
+		done.refused = len(unusable)
+		_, _, err = journal.Bury(ctx, tx, unusable)
+		return err
+	})
+	return done, err
 }
 
 type incoming struct {
@@ -123,36 +136,31 @@ func deadLetter(m event.Message, err error) journal.DeadLetter {
 }
 
 // take is the transaction. Locks are taken in one order everywhere: windows by scope, then items by key; so intakes wait
-// for each other but never in a circle.
-func (n *Notifier) take(ctx context.Context, tx pgx.Tx, moves []incoming) (taken, []journal.DeadLetter, error) {
+// for each other but never in a circle. Careful is explained at fresh.
+func (n *Notifier) take(ctx context.Context, tx pgx.Tx, moves []incoming, careful bool) (taken, []journal.DeadLetter, error) {
 	var done taken
 	modes, err := noticeModes(ctx, tx, moves)
 	if err != nil {
 		return done, nil, err
 	}
-	items, unusable, own := stage(moves, modes)
+	entries, unusable, own := stage(moves, modes)
 	done.own = own
-	if items, err = appendTakenBack(ctx, tx, items, moves, modes); err != nil {
+	if entries, err = appendTakenBack(ctx, tx, entries, moves, modes); err != nil {
 		return done, nil, err
 	}
-	slices.SortFunc(items, item.compare)
-	items = slices.CompactFunc(items, func(a, b item) bool { return a.compare(b) == 0 })
-	done.staged = len(items)
-	if items, err = unknown(ctx, tx, items); err != nil || len(items) == 0 {
+	slices.SortFunc(entries, entry.compare)
+	entries = slices.CompactFunc(entries, func(a, b entry) bool { return a.compare(b) == 0 })
+	done.staged = len(entries)
+	if entries, err = fresh(ctx, tx, entries, careful); err != nil || len(entries) == 0 {
 		return done, unusable, err
 	}
-	windows, closed, err := n.openWindows(ctx, tx, items)
+	done.stored = len(entries)
+	windows, closed, err := n.openWindows(ctx, tx, entries)
 	if err != nil {
 		return done, nil, err
 	}
 	done.closed = closed
-	if done.stored, err = store(ctx, tx, items, windows); err != nil {
-		return done, nil, err
-	}
-	if done.stored < len(items) {
-		err = dropEmpty(ctx, tx, windows)
-	}
-	return done, unusable, err
+	return done, unusable, store(ctx, tx, entries, windows)
 }
 
 // noticeModes are the tenants' options; a tenant that is missing in them is unknown.
@@ -179,8 +187,8 @@ func noticeModes(ctx context.Context, tx pgx.Tx, moves []incoming) (map[string]s
 	return modes, nil
 }
 
-// stage turns moves into items for those who received tasks. Who moved tasks to themself needs no mail about it.
-func stage(moves []incoming, modes map[string]string) (items []item, unusable []journal.DeadLetter, own int) {
+// stage turns messages into entries for those who received tasks. Who moved tasks to themself needs no mail about it.
+func stage(moves []incoming, modes map[string]string) (entries []entry, unusable []journal.DeadLetter, own int) {
 	for _, m := range moves {
 		mode, known := modes[m.TenantID]
 		switch {
@@ -193,80 +201,117 @@ func stage(moves []incoming, modes map[string]string) (items []item, unusable []
 		case m.ToID == m.InitiatedBy:
 			own += len(m.Tasks)
 		default:
-			for _, t := range m.Tasks {
-				items = append(items, m.item(t, m.ToID, received, mode))
-			}
+			entries = append(entries, m.entries(m.ToID, received, mode)...)
 		}
 	}
-	return items, unusable, own
+	return entries, unusable, own
 }
 
-func (m incoming) item(t event.ReassignedTask, recipient, kind, mode string) item {
-	i := item{
-		scope: scope{m.TenantID, recipient, m.AccountID}, task: t.ID, revision: t.Revision, kind: kind,
+func (m incoming) entries(recipient, kind, mode string) []entry {
+	of := &move{
+		scope: scope{m.TenantID, recipient, m.AccountID}, kind: kind,
 		accountID: m.AccountID, from: m.FromID, movedBy: m.InitiatedBy, reason: m.Reason, movedAt: m.Time,
 	}
 	if m.RoleChange != nil {
-		i.role = m.RoleChange.Role
+		of.role = m.RoleChange.Role
 	}
 	if mode == "summary" {
-		i.account = ""
+		of.account = ""
 	}
-	return i
+	out := make([]entry, len(m.Tasks))
+	for i, t := range m.Tasks {
+		out[i] = entry{of, t.ID, t.Revision}
+	}
+	return out
 }
 
 // A mail that is being sent counts as one that was: when its writing turns out to have left the task out, the
-// taking-back is left out in its turn (see lines).
+// taking-back is left out in its turn (see collapse).
 const mailedAbout = `
 SELECT k.n FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY AS k (tenant_id, recipient_id, task_id, revision, n)
-WHERE EXISTS (
-  SELECT FROM notice_items i
+WHERE (
+  SELECT true FROM notice_items i
   JOIN notices w ON w.notice_id = i.notice_id
   JOIN notices m ON m.notice_id = coalesce(w.merged_into, w.notice_id)
   WHERE i.tenant_id = k.tenant_id AND i.recipient_id = k.recipient_id AND i.task_id = k.task_id AND i.revision < k.revision
-    AND i.kind = 'received' AND (m.state IN ('sending', 'sent', 'ambiguous') OR m.mime IS NOT NULL))`
+    AND i.kind = 'received' AND (m.state IN ('sending', 'sent', 'ambiguous') OR m.mime IS NOT NULL)
+  LIMIT 1)`
 
-// appendTakenBack adds an item for each task that a correction takes from somebody who was told that it is theirs.
-func appendTakenBack(ctx context.Context, tx pgx.Tx, items []item, moves []incoming, modes map[string]string) ([]item, error) {
-	var candidates []item
+// appendTakenBack adds an entry for each task that a correction takes from somebody who was told that it is theirs.
+func appendTakenBack(ctx context.Context, tx pgx.Tx, entries []entry, moves []incoming, modes map[string]string) ([]entry, error) {
+	var candidates []entry
 	for _, m := range moves {
 		if mode, known := modes[m.TenantID]; known && m.Correction && m.FromID != "" && m.FromID != m.InitiatedBy && m.FromID != m.ToID {
-			for _, t := range m.Tasks {
-				candidates = append(candidates, m.item(t, m.FromID, takenBack, mode))
-			}
+			candidates = append(candidates, m.entries(m.FromID, takenBack, mode)...)
 		}
 	}
-	if len(candidates) == 0 {
-		return items, nil
-	}
-	tenants, recipients, tasks, revisions := keys(candidates)
-	mailed, err := numbers(tx.Query(ctx, mailedAbout, tenants, recipients, tasks, revisions))
+	mailed, err := pick(ctx, tx, mailedAbout, candidates)
 	if err != nil {
 		return nil, fmt.Errorf("find what was mailed: %w", err)
 	}
-	for _, i := range mailed {
-		items = append(items, candidates[i-1])
-	}
-	return items, nil
+	return append(entries, mailed...), nil
 }
 
+// The subquery can't become a join, which, planned while the table was empty, would go through all of it for each entry.
 const unknownItems = `
 SELECT k.n FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY AS k (tenant_id, recipient_id, task_id, revision, n)
-WHERE NOT EXISTS (
-  SELECT FROM notice_items i
-  WHERE i.tenant_id = k.tenant_id AND i.recipient_id = k.recipient_id AND i.task_id = k.task_id AND i.revision = k.revision)
+WHERE (
+  SELECT true FROM notice_items i
+  WHERE i.tenant_id = k.tenant_id AND i.recipient_id = k.recipient_id AND i.task_id = k.task_id AND i.revision = k.revision
+  LIMIT 1) IS NULL
 ORDER BY k.n`
 
-// unknown keeps the items that aren't stored yet, so that a redelivery opens no window.
-func unknown(ctx context.Context, tx pgx.Tx, items []item) ([]item, error) {
-	tenants, recipients, tasks, revisions := keys(items)
-	fresh, err := numbers(tx.Query(ctx, unknownItems, tenants, recipients, tasks, revisions))
+// fresh keeps the entries that aren't stored yet, so that a redelivery opens no window. The moves of a message are stored
+// all or none: so where the first of each is new, the others are too, unless one move came in two messages, or comes just
+// now to somebody else. Then storing them fails, and nothing remains; careful asks for every one.
+func fresh(ctx context.Context, tx pgx.Tx, entries []entry, careful bool) ([]entry, error) {
+	if !careful {
+		firsts := firstOfEach(entries)
+		unknown, err := pick(ctx, tx, unknownItems, firsts)
+		if err != nil {
+			return nil, fmt.Errorf("find new messages: %w", err)
+		}
+		if len(unknown) == len(firsts) {
+			return entries, nil
+		}
+	}
+	unknown, err := pick(ctx, tx, unknownItems, entries)
 	if err != nil {
 		return nil, fmt.Errorf("find new items: %w", err)
 	}
-	out := make([]item, len(fresh))
-	for i, n := range fresh {
-		out[i] = items[n-1]
+	return unknown, nil
+}
+
+// firstOfEach is the first entry of each move.
+func firstOfEach(entries []entry) []entry {
+	var firsts []entry
+	seen := make(map[*move]bool)
+	for _, e := range entries {
+		if !seen[e.move] {
+			seen[e.move] = true
+			firsts = append(firsts, e)
+		}
+	}
+	return firsts
+}
+
+// pick keeps the entries whose numbers, from 1, the query returns, given their keys.
+func pick(ctx context.Context, tx pgx.Tx, query string, entries []entry) ([]entry, error) {
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	size := len(entries)
+	tenants, recipients, tasks, revisions := make([]string, size), make([]string, size), make([]string, size), make([]int64, size)
+	for i, e := range entries {
+		tenants[i], recipients[i], tasks[i], revisions[i] = e.tenant, e.recipient, e.task, e.revision
+	}
+	picked, err := numbers(tx.Query(ctx, query, tenants, recipients, tasks, revisions))
+	if err != nil {
+		return nil, err
+	}
+	out := make([]entry, len(picked))
+	for i, n := range picked {
+		out[i] = entries[n-1]
 	}
 	return out, nil
 }
@@ -276,36 +321,4 @@ func numbers(rows pgx.Rows, err error) ([]int64, error) {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, pgx.RowTo[int64])
-}
-
-func keys(items []item) (tenants, recipients, tasks []string, revisions []int64) {
-	for _, i := range items {
-		tenants, recipients, tasks, revisions = append(tenants, i.tenant), append(recipients, i.recipient), append(tasks, i.task), append(revisions, i.revision)
-	}
-	return tenants, recipients, tasks, revisions
-}
-
-const insertItems = `
-INSERT INTO notice_items (tenant_id, recipient_id, task_id, revision, kind, notice_id, account_id, from_id, moved_by, reason, role, moved_at)
-SELECT k.tenant_id, k.recipient_id, k.task_id, k.revision, k.kind, k.notice_id, k.account_id, nullif(k.from_id, ''), k.moved_by, k.reason, k.role, k.moved_at
-FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::timestamptz[])
-     WITH ORDINALITY AS k (tenant_id, recipient_id, task_id, revision, kind, notice_id, account_id, from_id, moved_by, reason, role, moved_at, n)
-ORDER BY k.n
-ON CONFLICT DO NOTHING`
-
-// store writes the items, in the order of their keys, and returns how many were new.
-func store(ctx context.Context, tx pgx.Tx, items []item, windows map[scope]int64) (int, error) {
-	tenants, recipients, tasks, revisions := keys(items)
-	size := len(items)
-	kinds, notices, accounts := make([]string, size), make([]int64, size), make([]string, size)
-	from, by, reasons, roles, at := make([]string, size), make([]string, size), make([]string, size), make([]string, size), make([]time.Time, size)
-	for n, i := range items {
-		kinds[n], notices[n], accounts[n] = i.kind, windows[i.scope], i.accountID
-		from[n], by[n], reasons[n], roles[n], at[n] = i.from, i.movedBy, i.reason, i.role, i.movedAt
-	}
-	tag, err := tx.Exec(ctx, insertItems, tenants, recipients, tasks, revisions, kinds, notices, accounts, from, by, reasons, roles, at)
-	if err != nil {
-		return 0, fmt.Errorf("store items: %w", err)
-	}
-	return int(tag.RowsAffected()), nil
 }

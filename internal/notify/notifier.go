@@ -51,6 +51,9 @@ type Notifier struct {
 	metrics *metrics
 	channel channel
 	woken   chan struct{}
+
+	begins   together[claim, begun]
+	outcomes together[outcome, recorded]
 }
 
 // New panics when c.From is not an address: check it with [CheckFrom] where configuration is read.
@@ -71,13 +74,15 @@ func New(pool *pgxpool.Pool, c Config) *Notifier {
 	if len(c.Secret) == 0 {
 		c.Secret = []byte(rand.Text())
 	}
-	return &Notifier{
+	n := &Notifier{
 		pool: pool, window: c.Window, sender: c.Sender, log: c.Logger, metrics: newMetrics(c.Registerer),
 		writer: writer{
 			from: *from, baseURL: strings.TrimRight(c.BaseURL, "/"), secret: c.Secret, unsubscribe: c.Unsubscribe,
 		},
 		woken: make(chan struct{}, 1),
 	}
+	n.begins.run, n.outcomes.run = n.beginAll, n.recordAll
+	return n
 }
 
 // CheckFrom says what is wrong with a sender address, for whoever reads the configuration.

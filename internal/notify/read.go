@@ -58,7 +58,7 @@ const (
 const listNotices = `
 SELECT n.notice_id, n.tenant_id, n.recipient_id, n.account_id, n.state, n.opened_at, n.close_at, n.finished_at,
        CASE WHEN n.state = 'closed' THEN n.next_try_at END, coalesce(n.subject, ''), coalesce(n.problem, ''), n.merged_into,
-       coalesce(n.tasks_told, (SELECT count(DISTINCT i.task_id) FROM notice_items i WHERE i.notice_id = n.notice_id))::int
+       coalesce(n.tasks_told, (SELECT count(DISTINCT t.task_id) FROM notice_moves m, unnest(m.task_ids) AS t (task_id) WHERE m.notice_id = n.notice_id))::int
 FROM notices n
 WHERE n.tenant_id = @tenant
   AND (@recipient = '' OR n.recipient_id = @recipient)

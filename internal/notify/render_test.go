@@ -28,10 +28,11 @@ var (
 // moved is a task of acme that went to Ada and is hers now.
 func moved(task, title string, due time.Duration) told {
 	t := told{
-		item: item{
-			scope: scope{"demo", "u-ada", "acme"}, task: task, revision: 1, kind: received, accountID: "acme", from: "u-maya", movedBy: "u-noa",
+		move: move{
+			scope: scope{"demo", "u-ada", "acme"}, kind: received, accountID: "acme", from: "u-maya", movedBy: "u-noa",
 			reason: event.ByProfile, role: "success_manager", movedAt: noon.Add(-10 * time.Minute),
 		},
+		task: task, revision: 1,
 		title: title, open: true, holder: "u-ada", accountName: "Acme Corporation", fromName: "Maya Cohen", byName: "Noa Levi",
 		roleName: "Success Manager", url: "https://crm.example.com/tasks/" + task, priority: "High",
 	}

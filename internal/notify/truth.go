@@ -3,119 +3,219 @@ package notify
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// The truth is read by keys, one table at a time, not by one join: the planner can't know whether a notice has one item
-// or a hundred thousand, and a plan for the one takes minutes for the other.
+// The truth is read for several mails at a time, by keys, and each key is looked up by itself: the planner can't know
+// whether a notice has one move or a thousand, and a join planned for the one takes minutes for the other.
 const (
-	mergedInto = `SELECT notice_id FROM notices WHERE merged_into = $1`
-	itemsOf    = `
-SELECT i.tenant_id, i.recipient_id, i.task_id, i.revision, i.kind, i.account_id, coalesce(i.from_id, ''), i.moved_by, i.reason, i.role, i.moved_at, i.left_out,
-  CASE WHEN i.kind = 'taken_back' THEN coalesce((
-    SELECT p.kind = 'received' FROM notice_items p
-    JOIN notices pw ON pw.notice_id = p.notice_id
-    JOIN notices pm ON pm.notice_id = coalesce(pw.merged_into, pw.notice_id)
-    WHERE p.tenant_id = i.tenant_id AND p.recipient_id = i.recipient_id AND p.task_id = i.task_id AND p.revision < i.revision
-      AND NOT p.left_out AND pm.notice_id <> $1
-      AND (pm.state IN ('sent', 'ambiguous') OR pm.state IN ('closed', 'sending') AND pm.mime IS NOT NULL)
-    ORDER BY p.revision DESC LIMIT 1), false) ELSE false END
-FROM notice_items i WHERE i.notice_id = ANY($2)`
+	mergedInto = `
+SELECT c.n, m.notice_id FROM unnest($1::bigint[]) WITH ORDINALITY AS c (notice_id, n) JOIN notices m ON m.merged_into = c.notice_id`
+	movesOf = `
+SELECT w.n, m.kind, m.account_id, coalesce(m.from_id, ''), m.moved_by, m.reason, m.role, m.moved_at, m.task_ids, m.revisions
+FROM unnest($1::bigint[]) WITH ORDINALITY AS w (notice_id, n) JOIN notice_moves m ON m.notice_id = w.notice_id`
 	tasksByID = `
-SELECT task_id, title, priority, url, due_at, status IN ('open', 'in_progress'), coalesce(assignee_id, '')
-FROM tasks WHERE tenant_id = $1 AND task_id = ANY($2)`
-	userNames    = `SELECT user_id, name FROM users WHERE tenant_id = $1 AND user_id = ANY($2)`
-	accountNames = `SELECT account_id, name FROM accounts WHERE tenant_id = $1 AND account_id = ANY($2)`
-	roleNames    = `SELECT role, name FROM roles WHERE tenant_id = $1 AND role = ANY($2)`
+SELECT k.n, t.title, t.priority, t.url, t.due_at, t.open, t.assignee_id
+FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k (tenant_id, task_id, n)
+CROSS JOIN LATERAL (
+  SELECT title, priority, url, due_at, status IN ('open', 'in_progress') AS open, coalesce(assignee_id, '') AS assignee_id
+  FROM tasks t WHERE t.tenant_id = k.tenant_id AND t.task_id = k.task_id LIMIT 1) t`
+	userNames = `
+SELECT k.n, u.name FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k (tenant_id, user_id, n)
+CROSS JOIN LATERAL (SELECT name FROM users u WHERE u.tenant_id = k.tenant_id AND u.user_id = k.user_id LIMIT 1) u`
+	accountNames = `
+SELECT k.n, a.name FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k (tenant_id, account_id, n)
+CROSS JOIN LATERAL (SELECT name FROM accounts a WHERE a.tenant_id = k.tenant_id AND a.account_id = k.account_id LIMIT 1) a`
+	roleNames = `
+SELECT k.n, r.name FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k (tenant_id, role, n)
+CROSS JOIN LATERAL (SELECT name FROM roles r WHERE r.tenant_id = k.tenant_id AND r.role = k.role LIMIT 1) r`
+	toldAsTheirs = `
+SELECT k.n FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[]) WITH ORDINALITY AS k (tenant_id, recipient_id, task_id, revision, notice_id, n)
+WHERE (
+  SELECT p.kind = 'received' FROM notice_items p
+  JOIN notices w ON w.notice_id = p.notice_id
+  JOIN notices m ON m.notice_id = coalesce(w.merged_into, w.notice_id)
+  WHERE p.tenant_id = k.tenant_id AND p.recipient_id = k.recipient_id AND p.task_id = k.task_id AND p.revision < k.revision
+    AND NOT p.left_out AND m.notice_id <> k.notice_id
+    AND (m.state IN ('sent', 'ambiguous') OR m.state IN ('closed', 'sending') AND m.mime IS NOT NULL)
+  ORDER BY p.revision DESC LIMIT 1)`
 )
 
-// readTruth is everything the mail of a notice is about, as it is now.
-func readTruth(ctx context.Context, tx pgx.Tx, c claim) ([]told, error) {
-	notices := []int64{c.id}
-	if c.summary {
-		merged, err := numbers(tx.Query(ctx, mergedInto, c.id))
-		if err != nil {
-			return nil, fmt.Errorf("read merged windows: %w", err)
-		}
-		notices = append(notices, merged...)
+// readTruth is, for each claim, everything that its mail is about, as it is now.
+func readTruth(ctx context.Context, tx pgx.Tx, claims []claim) ([][]told, error) {
+	if len(claims) == 0 {
+		return nil, nil
 	}
-	items, err := readItems(ctx, tx, c.id, notices)
+	moves, err := readMoves(ctx, tx, claims)
 	if err != nil {
-		return nil, fmt.Errorf("read items: %w", err)
+		return nil, fmt.Errorf("read moves: %w", err)
 	}
-	if err := readTasks(ctx, tx, c.tenant, items); err != nil {
+	var all []*told
+	var back []lost
+	for i, of := range moves {
+		for j := range of {
+			all = append(all, &of[j])
+			if of[j].kind == takenBack {
+				back = append(back, lost{&of[j], claims[i].id})
+			}
+		}
+	}
+	if err := readTasks(ctx, tx, all); err != nil {
 		return nil, fmt.Errorf("read tasks: %w", err)
 	}
-	if err := readNames(ctx, tx, c.tenant, items); err != nil {
-		return nil, fmt.Errorf("read names: %w", err)
+	if err := readPast(ctx, tx, back); err != nil {
+		return nil, fmt.Errorf("read what was told before: %w", err)
 	}
-	return items, nil
+	return moves, nil
 }
 
-func readItems(ctx context.Context, tx pgx.Tx, notice int64, notices []int64) ([]told, error) {
-	rows, err := tx.Query(ctx, itemsOf, notice, notices)
+// readMoves is, for each claim, an entry for each task of its window and of those that were merged into it.
+func readMoves(ctx context.Context, tx pgx.Tx, claims []claim) ([][]told, error) {
+	var windows []int64
+	var of []int // which claim's
+	var heads []int64
+	for i, c := range claims {
+		windows, of = append(windows, c.id), append(of, i)
+		if c.summary {
+			heads = append(heads, c.id)
+		}
+	}
+	var n int
+	var merged int64
+	if len(heads) > 0 {
+		ids := windows
+		rows, err := tx.Query(ctx, mergedInto, ids)
+		if err != nil {
+			return nil, err
+		}
+		if _, err = pgx.ForEachRow(rows, []any{&n, &merged}, func() error {
+			windows, of = append(windows, merged), append(of, n-1)
+			return nil
+		}); err != nil {
+			return nil, err
+		}
+	}
+	rows, err := tx.Query(ctx, movesOf, windows)
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (t told, err error) {
-		err = row.Scan(&t.tenant, &t.recipient, &t.task, &t.revision, &t.kind, &t.accountID, &t.from, &t.movedBy, &t.reason, &t.role, &t.movedAt,
-			&t.leftOut, &t.toldBefore)
-		return t, err
-	})
-}
-
-func readTasks(ctx context.Context, tx pgx.Tx, tenant string, items []told) error {
-	byTask := make(map[string][]int, len(items))
-	for i, t := range items {
-		byTask[t.task] = append(byTask[t.task], i)
-	}
-	rows, err := tx.Query(ctx, tasksByID, tenant, slices.Collect(maps.Keys(byTask)))
-	if err != nil {
-		return err
-	}
-	var id, title, priority, url, holder string
-	var due *time.Time
-	var open bool
-	_, err = pgx.ForEachRow(rows, []any{&id, &title, &priority, &url, &due, &open, &holder}, func() error {
-		for _, i := range byTask[id] {
-			t := &items[i]
-			t.title, t.priority, t.url, t.due, t.open, t.holder = title, priority, url, due, open, holder
+	out := make([][]told, len(claims))
+	var m move
+	var tasks []string
+	var revisions []int64
+	_, err = pgx.ForEachRow(rows, []any{&n, &m.kind, &m.accountID, &m.from, &m.movedBy, &m.reason, &m.role, &m.movedAt, &tasks, &revisions}, func() error {
+		i := of[n-1]
+		m.scope = claims[i].scope
+		for j, task := range tasks {
+			out[i] = append(out[i], told{move: m, task: task, revision: revisions[j]})
 		}
 		return nil
 	})
-	return err
+	return out, err
 }
 
-func readNames(ctx context.Context, tx pgx.Tx, tenant string, items []told) error {
-	users, accounts, roles := make(map[string]string), make(map[string]string), make(map[string]string)
-	for _, t := range items {
-		users[t.from], users[t.movedBy], users[t.holder] = "", "", ""
-		accounts[t.accountID], roles[t.role] = "", ""
+// readTasks completes what is told of tasks, all of them in one round trip.
+func readTasks(ctx context.Context, tx pgx.Tx, all []*told) error {
+	var batch pgx.Batch
+	tenants, tasks := make([]string, len(all)), make([]string, len(all))
+	users, accounts, roles := names{}, names{}, names{}
+	for i, t := range all {
+		tenants[i], tasks[i] = t.tenant, t.task
+		users.want(t.tenant, t.from)
+		users.want(t.tenant, t.movedBy)
+		accounts.want(t.tenant, t.accountID)
+		roles.want(t.tenant, t.role)
 	}
-	for _, lookup := range []struct {
-		sql   string
-		names map[string]string
-	}{{userNames, users}, {accountNames, accounts}, {roleNames, roles}} {
-		rows, err := tx.Query(ctx, lookup.sql, tenant, slices.Collect(maps.Keys(lookup.names)))
-		if err != nil {
-			return err
-		}
-		var id, known string
-		if _, err = pgx.ForEachRow(rows, []any{&id, &known}, func() error {
-			lookup.names[id] = known
+	batch.Queue(tasksByID, tenants, tasks).Query(func(rows pgx.Rows) error {
+		var n int
+		var read told
+		_, err := pgx.ForEachRow(rows, []any{&n, &read.title, &read.priority, &read.url, &read.due, &read.open, &read.holder}, func() error {
+			t := all[n-1]
+			t.title, t.priority, t.url, t.due, t.open, t.holder = read.title, read.priority, read.url, read.due, read.open, read.holder
 			return nil
-		}); err != nil {
-			return err
-		}
+		})
+		return err
+	})
+	users.queue(&batch, userNames)
+	accounts.queue(&batch, accountNames)
+	roles.queue(&batch, roleNames)
+	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+		return err
 	}
-	for i := range items {
-		t := &items[i]
-		t.fromName, t.byName, t.holderName = users[t.from], users[t.movedBy], users[t.holder]
-		t.accountName, t.roleName = accounts[t.accountID], roles[t.role]
+	for _, t := range all {
+		t.fromName, t.byName = users[key{t.tenant, t.from}], users[key{t.tenant, t.movedBy}]
+		t.accountName, t.roleName = accounts[key{t.tenant, t.accountID}], roles[key{t.tenant, t.role}]
 	}
 	return nil
+}
+
+// lost is a task that was taken back, with the notice whose mail says so.
+type lost struct {
+	*told
+	notice int64
+}
+
+// readPast completes tasks that were taken back: whether the recipient was told that they are theirs, and who has them.
+func readPast(ctx context.Context, tx pgx.Tx, back []lost) error {
+	if len(back) == 0 {
+		return nil
+	}
+	var batch pgx.Batch
+	var tenants, recipients, tasks []string
+	var revisions, notices []int64
+	holders := names{}
+	for _, t := range back {
+		tenants, recipients, tasks = append(tenants, t.tenant), append(recipients, t.recipient), append(tasks, t.task)
+		revisions, notices = append(revisions, t.revision), append(notices, t.notice)
+		holders.want(t.tenant, t.holder)
+	}
+	batch.Queue(toldAsTheirs, tenants, recipients, tasks, revisions, notices).Query(func(rows pgx.Rows) error {
+		var n int
+		_, err := pgx.ForEachRow(rows, []any{&n}, func() error {
+			back[n-1].toldBefore = true
+			return nil
+		})
+		return err
+	})
+	holders.queue(&batch, userNames)
+	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+		return err
+	}
+	for _, t := range back {
+		t.holderName = holders[key{t.tenant, t.holder}]
+	}
+	return nil
+}
+
+// names are those of ids, empty where an id is unknown.
+type names map[key]string
+
+type key struct{ tenant, id string }
+
+func (n names) want(tenant, id string) {
+	if id != "" {
+		n[key{tenant, id}] = ""
+	}
+}
+
+// queue has the names filled in when the batch is read.
+func (n names) queue(batch *pgx.Batch, query string) {
+	if len(n) == 0 {
+		return
+	}
+	var keys []key
+	var tenants, ids []string
+	for k := range n {
+		keys, tenants, ids = append(keys, k), append(tenants, k.tenant), append(ids, k.id)
+	}
+	batch.Queue(query, tenants, ids).Query(func(rows pgx.Rows) error {
+		var i int
+		var name string
+		_, err := pgx.ForEachRow(rows, []any{&i, &name}, func() error {
+			n[keys[i-1]] = name
+			return nil
+		})
+		return err
+	})
 }

@@ -27,8 +27,11 @@ func BadData(err error) bool {
 	return strings.HasPrefix(state, "22") || strings.HasPrefix(state, "23")
 }
 
-// Exists tells whether a row was refused because there is one with its key already.
-func Exists(err error) bool { return sqlState(err) == "23505" }
+// UniqueViolation tells whether err is a violation of the named unique constraint or index.
+func UniqueViolation(err error, constraint string) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "23505" && pg.ConstraintName == constraint
+}
 
 // Unavailable tells whether the database could not be reached, was shutting down, or was out of resources: the same
 // transaction can succeed later. A wrong password or a missing database is not that. Cancelling is not that either.

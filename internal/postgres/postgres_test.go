@@ -202,6 +202,9 @@ func TestErrorsHaveAClass(t *testing.T) {
 	cancel()
 
 	duplicate := exec(`INSERT INTO numbers VALUES (1, 1)`)
+	if !postgres.UniqueViolation(duplicate, "numbers_pkey") || postgres.UniqueViolation(duplicate, "small") {
+		t.Errorf("unique violation: %v", duplicate)
+	}
 	for name, c := range map[string]struct {
 		err                           error
 		unavailable, badData, retried bool

@@ -154,7 +154,7 @@ func (s *taskSync) writeTasks(ctx context.Context, fresh, present, taken []*task
 	if len(fresh) > 0 {
 		rows := rowsOfTasks(s.tenant, fresh)
 		defer rows.Free()
-		if err := rows.Copy(ctx, s.tx, copyTasks); postgres.Exists(err) {
+		if err := rows.Copy(ctx, s.tx, copyTasks); postgres.UniqueViolation(err, "task_rows_pkey") {
 			return errChanged
 		} else if err != nil {
 			return err

@@ -40,26 +40,36 @@ CREATE INDEX notices_merged ON notices (merged_into) WHERE merged_into IS NOT NU
 CREATE INDEX notices_tenant ON notices (tenant_id, notice_id DESC);
 CREATE INDEX notices_recipient ON notices (tenant_id, recipient_id, notice_id DESC);
 
--- One move of one task, told to one recipient once. What the task is called and who has it is read when the mail is
--- written, from the tasks themselves.
+-- What a window gathers: a row for each message and recipient, with all of its tasks. What a task is called and who has it
+-- is read when the mail is written, from the tasks themselves.
+CREATE TABLE notice_moves (
+    notice_id    bigint NOT NULL REFERENCES notices,
+    kind         text NOT NULL CHECK (kind IN ('received', 'taken_back')),
+    account_id   text COLLATE "C" NOT NULL,
+    from_id      text COLLATE "C", -- who had the tasks before; NULL: nobody
+    moved_by     text COLLATE "C" NOT NULL,
+    reason       text NOT NULL,
+    role         text COLLATE "C" NOT NULL DEFAULT '',
+    moved_at     timestamptz NOT NULL,
+    task_ids     text[] COLLATE "C" NOT NULL,
+    revisions    bigint[] NOT NULL,
+    CHECK (cardinality(task_ids) = cardinality(revisions))
+);
+CREATE INDEX notice_moves_notice ON notice_moves (notice_id);
+
+-- One move of one task, told to one recipient once: by which notice. It is asked for by its key alone and so has no other
+-- index, and no foreign key, which would cost more than the row: a notice that has items is never deleted.
 CREATE TABLE notice_items (
     tenant_id    text COLLATE "C" NOT NULL,
     recipient_id text COLLATE "C" NOT NULL,
     task_id      text COLLATE "C" NOT NULL,
     revision     bigint NOT NULL,
+    notice_id    bigint NOT NULL,
     kind         text NOT NULL CHECK (kind IN ('received', 'taken_back')),
-    notice_id    bigint NOT NULL REFERENCES notices,
-    account_id   text COLLATE "C" NOT NULL,
-    from_id      text COLLATE "C", -- who had the task before; NULL: nobody
-    moved_by     text COLLATE "C" NOT NULL,
-    reason       text NOT NULL,
-    role         text COLLATE "C" NOT NULL DEFAULT '',
-    moved_at     timestamptz NOT NULL,
     -- The mail doesn't mention it: when it was written the task had moved on, was closed, or was where it had been.
     left_out     boolean NOT NULL DEFAULT false,
     PRIMARY KEY (tenant_id, recipient_id, task_id, revision)
 ) WITH (fillfactor = 90);
-CREATE INDEX notice_items_notice ON notice_items (notice_id);
 
 -- Written before a send begins, completed after it ended: an attempt without outcome is one whose end nobody knows.
 CREATE TABLE notice_attempts (
@@ -75,4 +85,4 @@ CREATE TABLE notice_attempts (
 );
 
 -- +goose Down
-DROP TABLE notice_attempts, notice_items, notices;
+DROP TABLE notice_attempts, notice_items, notice_moves, notices;
