@@ -18,7 +18,7 @@ const (
 	// cover the whole batch, only one mail: dialing, sending, and writing the outcome again and again for a while.
 	lease = 5 * time.Minute
 	// claimLimit is how many mails one RunOnce takes: few, so that several senders share the work.
-	claimLimit = 32
+	claimLimit = 128
 	// mergeAbove is how many mails of one recipient may be due together before they go as one.
 	mergeAbove = 10
 	// settle is how long the windows that close together are waited for before they are merged, so that a bulk change,
@@ -31,8 +31,8 @@ const (
 // Locked rows are skipped: an intake holds them, and when it meets a window that is overdue it closes it itself.
 const closeWindows = `
 UPDATE notices SET state = 'closed'
-WHERE notice_id IN (
-  SELECT notice_id FROM notices WHERE state = 'open' AND close_at <= clock_timestamp() ORDER BY close_at LIMIT $1 FOR UPDATE SKIP LOCKED)`
+WHERE notice_id = ANY (ARRAY(
+  SELECT notice_id FROM notices WHERE state = 'open' AND close_at <= clock_timestamp() ORDER BY close_at LIMIT $1 FOR UPDATE SKIP LOCKED))`
 
 // closeDue closes every window whose time is up.
 func (n *Notifier) closeDue(ctx context.Context) error {
@@ -83,9 +83,12 @@ func (n *Notifier) reap(ctx context.Context) error {
 	return nil
 }
 
+// hold is a claim on a notice: the fence is raised by the next one.
+type hold struct{ id, fence int64 }
+
 // claim is a mail that is ours to send while the fence holds.
 type claim struct {
-	id, fence int64
+	hold
 	scope
 	summary bool // it tells of more windows than its own, or of all accounts
 }
@@ -108,12 +111,12 @@ const (
 SELECT n.notice_id, n.tenant_id, n.recipient_id, n.account_id, n.state, n.close_at, n.next_try_at,
        n.mime IS NOT NULL OR EXISTS (SELECT FROM notices c WHERE c.merged_into = n.notice_id), clock_timestamp()
 FROM (SELECT DISTINCT * FROM unnest($1::text[], $2::text[]) AS d (tenant_id, recipient_id)) d
-JOIN notices n ON n.tenant_id = d.tenant_id AND n.recipient_id = d.recipient_id
-WHERE n.state IN ('open', 'closed') AND n.close_at <= clock_timestamp() + $3::interval`
+CROSS JOIN LATERAL (
+  SELECT * FROM notices n
+  WHERE n.tenant_id = d.tenant_id AND n.recipient_id = d.recipient_id AND n.state IN ('open', 'closed') AND n.close_at <= clock_timestamp() + $3::interval
+  OFFSET 0) n`
 	mergeWindows = `
-UPDATE notices n SET state = 'merged', merged_into = m.head, finished_at = clock_timestamp()
-FROM unnest($1::bigint[], $2::bigint[]) AS m (notice_id, head)
-WHERE n.notice_id = m.notice_id AND n.state = 'closed'`
+UPDATE notices SET state = 'merged', merged_into = $2, finished_at = clock_timestamp() WHERE notice_id = ANY($1) AND state = 'closed'`
 	claimWindows = `
 UPDATE notices n SET state = 'sending', fence = fence + 1, lease_until = clock_timestamp() + $2
 WHERE notice_id = ANY($1) AND state = 'closed'
@@ -134,10 +137,8 @@ func (n *Notifier) claim(ctx context.Context) ([]claim, error) {
 			return err
 		}
 		p = planClaims(now, windows)
-		if len(p.merged) > 0 {
-			if _, err := tx.Exec(ctx, mergeWindows, p.merged, p.heads); err != nil {
-				return err
-			}
+		if err := p.merge(ctx, tx); err != nil {
+			return err
 		}
 		rows, err := tx.Query(ctx, claimWindows, p.claim, lease)
 		if err != nil {
@@ -157,7 +158,7 @@ func (n *Notifier) claim(ctx context.Context) ([]claim, error) {
 }
 
 func due(ctx context.Context, tx pgx.Tx) (windows []waiting, now time.Time, err error) {
-	rows, err := tx.Query(ctx, dueFor, 8*claimLimit)
+	rows, err := tx.Query(ctx, dueFor, 4*claimLimit)
 	if err != nil {
 		return nil, now, err
 	}
@@ -184,6 +185,18 @@ func due(ctx context.Context, tx pgx.Tx) (windows []waiting, now time.Time, err 
 type plan struct {
 	claim         []int64
 	merged, heads []int64
+}
+
+func (p plan) merge(ctx context.Context, tx pgx.Tx) error {
+	into := make(map[int64][]int64)
+	for i, head := range p.heads {
+		into[head] = append(into[head], p.merged[i])
+	}
+	var batch pgx.Batch
+	for head, windows := range into {
+		batch.Queue(mergeWindows, windows, head)
+	}
+	return tx.SendBatch(ctx, &batch).Close()
 }
 
 // planClaims decides for each recipient: up to ten windows go as they are; more become one mail, once no other of theirs

@@ -15,7 +15,7 @@ import (
 
 const (
 	// senders is how many mails one RunOnce has under way at a time.
-	senders = 4
+	senders = 16
 	// recordFor is how long an outcome is held when the database doesn't take it, before it is lost and the mail becomes
 	// ambiguous. With the time of a send it must stay below the lease.
 	recordFor = time.Minute
@@ -131,20 +131,22 @@ func describe(r Result) string {
 	return cut(clean(r.Response), 500)
 }
 
+// Of the conditions on notice_id see recordAttempts. By its constraint lease_until says what state = 'sending' would say;
+// but that would be another way to go through all that is being sent.
 const recordOutcomes = `
 WITH k AS MATERIALIZED (
   SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::int[], $6::interval[], $7::text[], $8::int[], $9::text[])
-    WITH ORDINALITY AS k (notice_id, fence, state, problem, charge, delay, outcome, code, response, n)
+    AS k (notice_id, fence, state, problem, charge, delay, outcome, code, response)
 ), attempts AS (
   UPDATE notice_attempts a SET ended_at = clock_timestamp(), outcome = k.outcome, code = nullif(k.code, 0), response = k.response
-  FROM k WHERE a.notice_id = k.notice_id AND a.fence = k.fence AND a.outcome IS NULL AND k.outcome <> ''
+  FROM k WHERE a.notice_id = ANY($1) AND a.notice_id = k.notice_id AND a.fence = k.fence AND a.outcome IS NULL AND k.outcome <> ''
 )
 UPDATE notices n SET state = k.state, problem = nullif(k.problem, ''), lease_until = NULL, tries = tries + k.charge,
   next_try_at = CASE WHEN k.state = 'closed' THEN clock_timestamp() + k.delay ELSE next_try_at END,
   finished_at = CASE WHEN k.state <> 'closed' THEN clock_timestamp() END,
   mime = CASE WHEN k.state IN ('sent', 'suppressed', 'undeliverable') THEN NULL ELSE mime END
-FROM k WHERE n.notice_id = k.notice_id AND n.fence = k.fence AND n.state = 'sending'
-RETURNING k.n, tries, extract(epoch FROM clock_timestamp() - close_at)::float8`
+FROM k WHERE n.notice_id = ANY($1) AND n.notice_id = k.notice_id AND n.fence = k.fence AND n.lease_until IS NOT NULL
+RETURNING n.notice_id, n.fence, tries, extract(epoch FROM clock_timestamp() - close_at)::float8`
 
 // outcome is a verdict to be written down.
 type outcome struct {
@@ -160,13 +162,14 @@ type recorded struct {
 }
 
 // recordAll writes outcomes down, where the claims are still ours; the attempts' own outcomes are true in any case. Those
-// of mails that end together share the transaction: it holds nothing that another of them waits for, and each mail's own
-// was begun after its sending had ended.
+// of mails that end together share the transaction: each was known before it began, and none of them waits for another.
 func (n *Notifier) recordAll(ctx context.Context, outcomes []outcome) ([]recorded, error) {
 	size := len(outcomes)
 	ids, fences, states, problems, charges := make([]int64, size), make([]int64, size), make([]string, size), make([]string, size), make([]int, size)
 	delays, ends, codes, responses := make([]time.Duration, size), make([]string, size), make([]int, size), make([]string, size)
+	at := make(map[hold]int, size)
 	for i, o := range outcomes {
+		at[o.hold] = i
 		ids[i], fences[i], states[i], problems[i], charges[i], delays[i] = o.id, o.fence, o.state, o.problem, o.charge, o.delay
 		ends[i], codes[i], responses[i] = string(o.result.Outcome), o.result.Code, describe(o.result)
 	}
@@ -175,10 +178,10 @@ func (n *Notifier) recordAll(ctx context.Context, outcomes []outcome) ([]recorde
 		return nil, err
 	}
 	out := make([]recorded, size)
-	var i int
-	var r recorded
-	_, err = pgx.ForEachRow(rows, []any{&i, &r.tries, &r.lag}, func() error {
-		out[i-1] = recorded{true, r.tries, r.lag}
+	var h hold
+	r := recorded{ours: true}
+	_, err = pgx.ForEachRow(rows, []any{&h.id, &h.fence, &r.tries, &r.lag}, func() error {
+		out[at[h]] = r
 		return nil
 	})
 	return out, err

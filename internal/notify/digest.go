@@ -8,7 +8,7 @@ import (
 
 // told is one move of a task with the truth about it at the time of reading.
 type told struct {
-	move
+	*move
 	task     string
 	revision int64
 	// toldBefore, of a taken-back item: the last mail that mentioned the task said that it is the recipient's.
@@ -41,14 +41,19 @@ type accountPart struct {
 // was taken back. Everything else is left out: it moved on, was closed, or is where it had been. It returns the indexes of
 // the items left out; items must be of one recipient.
 func compose(now time.Time, items []told) (d digest, leftOut map[int]bool) {
-	byTask := make(map[string][]int, len(items))
-	for i, t := range items {
-		byTask[t.task] = append(byTask[t.task], i)
+	order := make([]int, len(items))
+	for i := range order {
+		order[i] = i
 	}
+	slices.SortFunc(order, func(a, b int) int {
+		return cmp.Or(cmp.Compare(items[a].task, items[b].task), cmp.Compare(items[a].revision, items[b].revision))
+	})
 	parts := make(map[string]*accountPart)
 	leftOut = make(map[int]bool)
-	for _, of := range byTask {
-		slices.SortFunc(of, func(a, b int) int { return cmp.Compare(items[a].revision, items[b].revision) })
+	for start, end := 0, 0; start < len(order); start = end {
+		for end = start + 1; end < len(order) && items[order[end]].task == items[order[start]].task; end++ {
+		}
+		of := order[start:end]
 		line, gained, lost := collapse(items, of)
 		if !gained && !lost {
 			for _, i := range of {
@@ -58,7 +63,7 @@ func compose(now time.Time, items []told) (d digest, leftOut map[int]bool) {
 		}
 		part := parts[line.accountID]
 		if part == nil {
-			part = &accountPart{id: line.accountID, name: cmp.Or(line.accountName, line.accountID)}
+			part = &accountPart{id: line.accountID, name: cmp.Or(line.accountName, line.accountID), received: make([]told, 0, min(len(items), tasksPerAccount))}
 			parts[line.accountID] = part
 		}
 		d.tasks++
@@ -102,7 +107,10 @@ func collapse(items []told, of []int) (line told, gained, lost bool) {
 	if giver == nil {
 		return line, false, false
 	}
-	line.from, line.fromName = giver.from, giver.fromName
+	if giver.move != line.move {
+		moved := *line.move
+		moved.from, line.fromName, line.move = giver.from, giver.fromName, &moved
+	}
 	return line, true, false
 }
 

@@ -2,6 +2,7 @@ package notify
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -105,7 +106,7 @@ func TestComposeTellsEachTaskOnceAndOnlyTheTruth(t *testing.T) {
 			}
 		}
 		again, _ := compose(noon, items)
-		if fmt.Sprint(again) != fmt.Sprint(d) {
+		if !reflect.DeepEqual(again, d) {
 			t.Fatal("the order of the items matters")
 		}
 	})

@@ -42,31 +42,31 @@ func (w window) frozen() bool { return w.mime != nil && w.to != nil && w.tasks !
 
 const (
 	lockClaimed = `
-SELECT c.n, n.tries, n.opened_at, n.to_address, n.mime, n.tasks_told,
+SELECT n.notice_id, n.fence, n.tries, n.opened_at, n.to_address, n.mime, n.tasks_told,
        u.known IS NOT NULL, coalesce(u.name, ''), coalesce(u.email, ''), coalesce(u.time_zone, ''), coalesce(u.status, ''), coalesce(u.notices, true),
        clock_timestamp()
-FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS c (notice_id, fence, n)
-JOIN notices n ON n.notice_id = c.notice_id AND n.fence = c.fence AND n.state = 'sending'
+FROM notices n
 LEFT JOIN LATERAL (
   SELECT true AS known, name, email, time_zone, status, notices FROM users u WHERE u.tenant_id = n.tenant_id AND u.user_id = n.recipient_id LIMIT 1) u ON true
+WHERE n.notice_id = ANY($1) AND n.state = 'sending'
 ORDER BY n.notice_id
 FOR UPDATE OF n`
 
-	// What an earlier try has written stays.
+	// What an earlier try has written stays. Of the two conditions on notice_id one is enough to read, but a plan made
+	// while the table was small could go through all of it by the other.
 	recordAttempts = `
 WITH begun AS (
   UPDATE notices n SET lease_until = clock_timestamp() + $7::interval,
     message_id = coalesce(n.message_id, k.message_id), to_address = coalesce(n.to_address, k.to_address), subject = coalesce(n.subject, k.subject),
     mime = coalesce(n.mime, k.mime), tasks_told = coalesce(n.tasks_told, k.tasks_told)
   FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::int[]) AS k (notice_id, message_id, to_address, subject, mime, tasks_told)
-  WHERE n.notice_id = k.notice_id
+  WHERE n.notice_id = ANY($1) AND n.notice_id = k.notice_id
   RETURNING n.notice_id, n.fence)
 INSERT INTO notice_attempts (notice_id, fence) SELECT notice_id, fence FROM begun`
 
 	markLeftOut = `
-UPDATE notice_items i SET left_out = true
-FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS k (tenant_id, recipient_id, task_id, revision)
-WHERE i.tenant_id = k.tenant_id AND i.recipient_id = k.recipient_id AND i.task_id = k.task_id AND i.revision = k.revision`
+UPDATE notice_items SET left_out = true
+WHERE tenant_id = $1 AND recipient_id = $2 AND task_id = $3 AND revision = $4`
 )
 
 // begun is what became of a claim when its turn came: a mail whose attempt is recorded, or the verdict that there is
@@ -111,16 +111,16 @@ func (n *Notifier) beginAll(ctx context.Context, claims []claim) (out []begun, e
 		if err != nil {
 			return err
 		}
-		var a attempts
 		out = make([]begun, len(claims))
+		var a attempts
 		for i, w := range windows {
-			switch {
+			switch c := claims[i]; {
 			case w == nil:
 			case w.frozen():
-				out[i].mail = n.written(claims[i], w, *w.to, w.mime, *w.tasks)
-				a.again(claims[i])
+				out[i].mail = n.written(c, w, *w.to, w.mime, *w.tasks)
+				a.add(c.id, nil, "", 0)
 			default:
-				out[i] = n.write(claims[i], w, truth[0], &a)
+				out[i] = n.write(&a, c, w, truth[0])
 				truth = truth[1:]
 			}
 		}
@@ -131,24 +131,27 @@ func (n *Notifier) beginAll(ctx context.Context, claims []claim) (out []begun, e
 
 // lockWindows has a window for each claim; nil where the claim isn't ours any more.
 func lockWindows(ctx context.Context, tx pgx.Tx, claims []claim) ([]*window, error) {
-	ids, fences := make([]int64, len(claims)), make([]int64, len(claims))
+	ids := make([]int64, len(claims))
+	at := make(map[hold]int, len(claims))
 	for i, c := range claims {
-		ids[i], fences[i] = c.id, c.fence
+		ids[i], at[c.hold] = c.id, i
 	}
-	rows, err := tx.Query(ctx, lockClaimed, ids, fences)
+	rows, err := tx.Query(ctx, lockClaimed, ids)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	windows := make([]*window, len(claims))
 	for rows.Next() {
-		var i int
+		var h hold
 		w := new(window)
-		if err := rows.Scan(&i, &w.tries, &w.opened, &w.to, &w.mime, &w.tasks,
+		if err := rows.Scan(&h.id, &h.fence, &w.tries, &w.opened, &w.to, &w.mime, &w.tasks,
 			&w.known, &w.name, &w.email, &w.zone, &w.status, &w.notices, &w.now); err != nil {
 			return nil, err
 		}
-		windows[i-1] = w
+		if i, ours := at[h]; ours {
+			windows[i] = w
+		}
 	}
 	return windows, rows.Err()
 }
@@ -157,8 +160,8 @@ func (n *Notifier) written(c claim, w *window, to string, mime []byte, tasks int
 	return &written{Frozen: Frozen{ID: c.id, From: n.writer.from.Address, To: to, MIME: mime}, tries: w.tries, tasks: tasks}
 }
 
-// write writes the mail, or says why there is none.
-func (n *Notifier) write(c claim, w *window, truth []told, a *attempts) begun {
+// write writes the mail and adds what is to be recorded of it, or says why there is none.
+func (n *Notifier) write(a *attempts, c claim, w *window, truth []told) begun {
 	d, leftOut := compose(w.now, truth)
 	to, none := addressee(*w, d)
 	if none != nil {
@@ -171,52 +174,43 @@ func (n *Notifier) write(c claim, w *window, truth []told, a *attempts) begun {
 		// A mail that can't be written must not hold up the others.
 		return begun{early: &verdict{state: Undeliverable, problem: "the mail could not be written: " + err.Error()}}
 	}
-	a.first(c, to.Address, l, d.tasks)
+	a.add(c.id, &l, to.Address, d.tasks)
 	for i := range leftOut {
 		a.leftOut = append(a.leftOut, truth[i])
 	}
 	return begun{mail: n.written(c, w, to.Address, l.mime, d.tasks)}
 }
 
-// attempts are what a transaction records: each mail as it was written, nulls where an earlier try has written it, and
-// the moves that they don't mention.
+// attempts are what a transaction records: mails with what was written, nulls where an earlier try had written it, and the
+// moves that they don't mention.
 type attempts struct {
-	ids                      []int64
+	notices                  []int64
 	messageIDs, to, subjects []*string
 	mimes                    [][]byte
 	tasks                    []*int
 	leftOut                  []told
 }
 
-func (a *attempts) first(c claim, to string, l letter, tasks int) {
-	a.ids = append(a.ids, c.id)
+func (a *attempts) add(notice int64, l *letter, to string, tasks int) {
+	a.notices = append(a.notices, notice)
+	if l == nil {
+		a.messageIDs, a.to, a.subjects, a.mimes, a.tasks = append(a.messageIDs, nil), append(a.to, nil), append(a.subjects, nil), append(a.mimes, nil), append(a.tasks, nil)
+		return
+	}
 	a.messageIDs, a.to, a.subjects = append(a.messageIDs, &l.messageID), append(a.to, &to), append(a.subjects, &l.subject)
 	a.mimes, a.tasks = append(a.mimes, l.mime), append(a.tasks, &tasks)
 }
 
-func (a *attempts) again(c claim) {
-	a.ids = append(a.ids, c.id)
-	a.messageIDs, a.to, a.subjects = append(a.messageIDs, nil), append(a.to, nil), append(a.subjects, nil)
-	a.mimes, a.tasks = append(a.mimes, nil), append(a.tasks, nil)
-}
-
 func (a *attempts) record(ctx context.Context, tx pgx.Tx) error {
-	if len(a.ids) == 0 {
+	if len(a.notices) == 0 {
 		return nil
 	}
-	if _, err := tx.Exec(ctx, recordAttempts, a.ids, a.messageIDs, a.to, a.subjects, a.mimes, a.tasks, lease); err != nil {
-		return err
-	}
-	if len(a.leftOut) == 0 {
-		return nil
-	}
-	var tenants, recipients, tasks []string
-	var revisions []int64
+	var batch pgx.Batch
+	batch.Queue(recordAttempts, a.notices, a.messageIDs, a.to, a.subjects, a.mimes, a.tasks, lease)
 	for _, t := range a.leftOut {
-		tenants, recipients, tasks, revisions = append(tenants, t.tenant), append(recipients, t.recipient), append(tasks, t.task), append(revisions, t.revision)
+		batch.Queue(markLeftOut, t.tenant, t.recipient, t.task, t.revision)
 	}
-	_, err := tx.Exec(ctx, markLeftOut, tenants, recipients, tasks, revisions)
-	return err
+	return tx.SendBatch(ctx, &batch).Close()
 }
 
 // addressee is whom to write to, or the verdict that nobody is written to.

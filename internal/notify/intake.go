@@ -231,8 +231,8 @@ const mailedAbout = `
 SELECT k.n FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY AS k (tenant_id, recipient_id, task_id, revision, n)
 WHERE (
   SELECT true FROM notice_items i
-  JOIN notices w ON w.notice_id = i.notice_id
-  JOIN notices m ON m.notice_id = coalesce(w.merged_into, w.notice_id)
+  CROSS JOIN LATERAL (SELECT coalesce(merged_into, notice_id) AS notice_id FROM notices WHERE notice_id = i.notice_id LIMIT 1) w
+  CROSS JOIN LATERAL (SELECT state, mime FROM notices WHERE notice_id = w.notice_id LIMIT 1) m
   WHERE i.tenant_id = k.tenant_id AND i.recipient_id = k.recipient_id AND i.task_id = k.task_id AND i.revision < k.revision
     AND i.kind = 'received' AND (m.state IN ('sending', 'sent', 'ambiguous') OR m.mime IS NOT NULL)
   LIMIT 1)`

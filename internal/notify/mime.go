@@ -1,11 +1,7 @@
 package notify
 
 import (
-	"bytes"
 	"mime"
-	"mime/multipart"
-	"mime/quotedprintable"
-	"net/textproto"
 	"strings"
 )
 
@@ -17,38 +13,23 @@ const maxLine = 76
 
 // compile makes the message: the text first and the HTML last, as RFC 2046 wants it of alternatives. It adds the MIME
 // headers; the bytes depend on its arguments alone.
-func (h header) compile(boundary, text, html string) ([]byte, error) {
-	var out bytes.Buffer
+func (h header) compile(boundary, text, html string) []byte {
+	out := make([]byte, 0, 2048+(len(text)+len(html))*5/4)
+	put := func(parts ...string) {
+		for _, part := range parts {
+			out = append(out, part...)
+		}
+	}
 	h = append(h, [2]string{"MIME-Version", "1.0"}, [2]string{"Content-Type", `multipart/alternative; boundary="` + boundary + `"`})
 	for _, field := range h {
-		out.WriteString(fold(field[0] + ": " + field[1]))
-		out.WriteString("\r\n")
-	}
-	out.WriteString("\r\n")
-	parts := multipart.NewWriter(&out)
-	if err := parts.SetBoundary(boundary); err != nil {
-		return nil, err
+		put(fold(field[0]+": "+field[1]), "\r\n")
 	}
 	for _, part := range []struct{ kind, content string }{{"text/plain", text}, {"text/html", html}} {
-		w, err := parts.CreatePart(textproto.MIMEHeader{
-			"Content-Type":              {part.kind + "; charset=utf-8"},
-			"Content-Transfer-Encoding": {"quoted-printable"},
-		})
-		if err != nil {
-			return nil, err
-		}
-		qp := quotedprintable.NewWriter(w)
-		if _, err := qp.Write([]byte(strings.ReplaceAll(part.content, "\n", "\r\n"))); err != nil {
-			return nil, err
-		}
-		if err := qp.Close(); err != nil {
-			return nil, err
-		}
+		put("\r\n--", boundary, "\r\nContent-Transfer-Encoding: quoted-printable\r\nContent-Type: ", part.kind, "; charset=utf-8\r\n\r\n")
+		out = quotedPrintable(out, part.content)
 	}
-	if err := parts.Close(); err != nil {
-		return nil, err
-	}
-	return out.Bytes(), nil
+	put("\r\n--", boundary, "--\r\n")
+	return out
 }
 
 // encoded is a header value that people wrote: one line, and nothing but ASCII.

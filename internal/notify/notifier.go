@@ -8,6 +8,7 @@ import (
 	"io"
 	netmail "net/mail"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -22,6 +23,8 @@ const (
 	defaultFrom = "Handover <handover@localhost>"
 	// pollEvery bounds how late a window is closed and a due mail noticed.
 	pollEvery = time.Second
+	// rounds is how many RunOnce are under way: while one claims, or waits for its last mails, the other sends.
+	rounds = 2
 	// gaugesEvery is how often the gauges are counted afresh.
 	gaugesEvery = 15 * time.Second
 )
@@ -102,17 +105,30 @@ func (n *Notifier) Run(ctx context.Context) error {
 	if closer, ok := n.sender.(io.Closer); ok {
 		defer closer.Close()
 	}
+	var all sync.WaitGroup
+	for range rounds {
+		all.Go(func() { n.send(ctx) })
+	}
+	tick := time.NewTicker(gaugesEvery)
+	defer tick.Stop()
+	for n.gauge(ctx); ; n.gauge(ctx) {
+		select {
+		case <-ctx.Done():
+			all.Wait()
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// send does one RunOnce after the other.
+func (n *Notifier) send(ctx context.Context) {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
-	var counted time.Time
 	for ctx.Err() == nil {
 		sent, err := n.RunOnce(ctx)
 		if err != nil && ctx.Err() == nil {
 			n.log.Error("notices not sent", zap.Error(err))
-		}
-		if time.Since(counted) >= gaugesEvery {
-			counted = time.Now()
-			n.gauge(ctx)
 		}
 		if sent > 0 && err == nil {
 			continue
@@ -123,7 +139,6 @@ func (n *Notifier) Run(ctx context.Context) error {
 		case <-n.woken:
 		}
 	}
-	return nil
 }
 
 // wake makes Run look at once instead of at its next tick.

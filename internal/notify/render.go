@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"text/template"
 	"time"
 	_ "time/tzdata" // recipients live in zones that a bare container doesn't know
@@ -76,8 +77,8 @@ func (w writer) write(now time.Time, e envelope, d digest) (letter, error) {
 		}
 		if len(html) <= maxHTML {
 			out := letter{messageID: w.messageID(e), subject: subject}
-			out.mime, err = w.headers(now, e, out).compile("=_"+w.digest("boundary", out.messageID)[:24], text, html)
-			return out, err
+			out.mime = w.headers(now, e, out).compile("=_"+w.digest("boundary", out.messageID)[:24], text, html)
+			return out, nil
 		}
 		if most == 0 {
 			return letter{}, fmt.Errorf("%d bytes of HTML without a single task", len(html))
@@ -100,6 +101,8 @@ type accountView struct {
 	Name, URL      string
 	Reasons        []string
 	Tasks          []taskView
+	HTMLRows       htmltemplate.HTML // of the tasks
+	TextRows       string
 	MoreTasks      string
 	TakenBack      []taskView
 	MoreTakenBack  string
@@ -114,17 +117,22 @@ type taskView struct {
 type otherView struct{ Name, URL, Count string }
 
 func (v view) render() (html, text string, err error) {
-	var out bytes.Buffer
-	if err := htmlMail.Execute(&out, v); err != nil {
+	out := pages.Get().(*bytes.Buffer)
+	defer pages.Put(out)
+	out.Reset()
+	if err := htmlMail.Execute(out, v); err != nil {
 		return "", "", err
 	}
 	html = out.String()
 	out.Reset()
-	if err := textMail.Execute(&out, v); err != nil {
+	if err := textMail.Execute(out, v); err != nil {
 		return "", "", err
 	}
 	return html, out.String(), nil
 }
+
+// pages are buffers in which mails were rendered.
+var pages = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 func (w writer) view(now time.Time, e envelope, d digest, subject string, most int) view {
 	in := zone(e.zone)
@@ -167,6 +175,7 @@ func (w writer) account(now time.Time, in *time.Location, part accountPart, most
 	for _, t := range part.received[:shown] {
 		v.Tasks = append(v.Tasks, w.task(now, in, t))
 	}
+	v.HTMLRows, v.TextRows = htmlRows(v.Tasks), textRows(v.Tasks)
 	if more := len(part.received) - shown; more > 0 {
 		v.MoreTasks = moreTasks(more, shown)
 	}
@@ -215,8 +224,13 @@ func reasons(tasks []told) []string {
 	type cause struct{ by, why string }
 	counts := make(map[cause]int)
 	var order []cause
-	for _, t := range tasks {
-		c := cause{name(t.byName, t.movedBy), why(t)}
+	var last [7]string
+	var c cause
+	for i, t := range tasks {
+		// Most tasks were moved by what moved the one before.
+		if facts := [7]string{t.byName, t.movedBy, t.reason, t.roleName, t.role, t.fromName, t.from}; i == 0 || facts != last {
+			last, c = facts, cause{name(t.byName, t.movedBy), why(t)}
+		}
 		if counts[c] == 0 {
 			order = append(order, c)
 		}

@@ -28,7 +28,7 @@ var (
 // moved is a task of acme that went to Ada and is hers now.
 func moved(task, title string, due time.Duration) told {
 	t := told{
-		move: move{
+		move: &move{
 			scope: scope{"demo", "u-ada", "acme"}, kind: received, accountID: "acme", from: "u-maya", movedBy: "u-noa",
 			reason: event.ByProfile, role: "success_manager", movedAt: noon.Add(-10 * time.Minute),
 		},

@@ -8,11 +8,10 @@ import (
 	"net"
 	"net/textproto"
 	"strconv"
-	"sync"
+	"strings"
 	"time"
 
 	"github.com/wneessen/go-mail"
-	"github.com/wneessen/go-mail/smtp"
 )
 
 const (
@@ -20,23 +19,14 @@ const (
 	dialTimeout = 20 * time.Second
 	// stopGrace is what a mail under way gets when the process stops.
 	stopGrace = 10 * time.Second
-	// maxIdle is how long a connection is kept for the next mail: less than servers wait.
-	maxIdle = 30 * time.Second
 )
 
 // SMTP sends by a mail server. It speaks the transaction itself, over a connection that go-mail opened (TLS and
-// authentication are its part): only so is it certain which bytes are sent, and at which point a mail failed.
+// authentication are its part): only so is it certain which bytes are sent, and at which point a mail failed. Connections
+// are kept for the mails that follow.
 type SMTP struct {
 	config SMTPConfig
-
-	mu   sync.Mutex
-	idle []*connection
-}
-
-type connection struct {
-	*smtp.Client
-	raw    net.Conn // below TLS; its deadline can be moved while a command waits
-	usedAt time.Time
+	connections
 }
 
 // NewSMTP doesn't connect; the first mail does.
@@ -50,6 +40,9 @@ func NewSMTP(c SMTPConfig) *SMTP {
 // Send implements Sender. Whatever fails before the connection stands, refuses the sender, or is a 421, is NotSent; a
 // connection lost before the mail was handed over whole is RejectedForNow.
 func (s *SMTP) Send(ctx context.Context, mail Frozen) Result {
+	if strings.ContainsAny(mail.From+mail.To, "\r\n<>") {
+		return failed(Rejected, "address", errAddress)
+	}
 	conn, reused, err := s.connect(ctx)
 	if err != nil {
 		return failed(NotSent, "connect", err)
@@ -65,18 +58,7 @@ func (s *SMTP) Send(ctx context.Context, mail Frozen) Result {
 	return result
 }
 
-// Close says good-bye on the connections that are kept.
-func (s *SMTP) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, conn := range s.idle {
-		_ = conn.raw.SetDeadline(time.Now().Add(time.Second))
-		_ = conn.Quit()
-		_ = conn.raw.Close()
-	}
-	s.idle = nil
-	return nil
-}
+var errAddress = errors.New("an address can't be written into a command")
 
 // transact runs one mail transaction and keeps or closes the connection. Stale means that the connection was already
 // gone at its first command.
@@ -91,50 +73,39 @@ func (s *SMTP) transact(ctx context.Context, conn *connection, mail Frozen) (res
 	usable := false
 	defer func() {
 		stop()
-		s.keep(conn, usable)
+		s.giveBack(conn, usable)
 	}()
 
-	// Asking for SMTPUTF8 without need makes servers refuse what they could have delivered.
-	conn.SkipSMTPUTF8(isASCII(mail.From) && isASCII(mail.To))
-	if err := conn.Mail("<" + mail.From + ">"); err != nil {
-		result, code := refused("MAIL", err)
-		if code >= 500 {
+	commands := conn.commands(mail)
+	said := conn.sayAhead(commands)
+	for i, c := range commands {
+		err := conn.ask(c, said)
+		if err == nil {
+			continue
+		}
+		result, code := refused(c.verb, err)
+		if i == 0 && code >= 500 {
 			// Refusing the sender is refusing every mail: nothing to charge this one with.
 			result.Outcome = NotSent
 		}
-		usable = s.reset(conn, code)
-		return result, code == 0 || code == 421
+		usable = code != 0 && code != 421 && (!said || conn.hear(commands[i+1:])) && conn.Reset() == nil
+		return result, i == 0 && (code == 0 || code == 421)
 	}
-	if err := conn.Rcpt("<" + mail.To + ">"); err != nil {
-		result, code := refused("RCPT", err)
-		usable = s.reset(conn, code)
-		return result, false
-	}
-	body, err := conn.Data()
-	if err != nil {
-		result, code := refused("DATA", err)
-		usable = s.reset(conn, code)
-		return result, false
-	}
-	if _, err := body.Write(mail.MIME); err != nil {
-		// The final dot was not written, and the connection is cut without a QUIT, which would write it.
+	if err := conn.write(mail.MIME); err != nil {
+		// The final dot was not written, and the connection is cut without a QUIT.
 		return failed(RejectedForNow, "body", err), false
 	}
-	err = body.Close()
+	response, err := conn.end()
 	var reply *textproto.Error
 	switch {
 	case err == nil || errors.As(err, &reply) && reply.Code/100 == 2:
 		usable = true
-		result := Result{Outcome: Accepted, Code: 250}
-		if data, ok := body.(*smtp.DataCloser); ok {
-			result.Response = data.ServerResponse()
-		}
-		return result, false
+		return Result{Outcome: Accepted, Code: 250, Response: response}, false
 	case reply == nil || reply.Code < 400:
 		return failed(Unknown, "after the mail", err), false
 	}
 	result, code := refused("after the mail", err)
-	usable = s.reset(conn, code)
+	usable = code != 421 && conn.Reset() == nil
 	return result, false
 }
 
@@ -163,46 +134,14 @@ func failed(outcome Outcome, step string, err error) Result {
 	return result
 }
 
-// reset makes the connection fit for the next mail after a refusal; false when it isn't.
-func (s *SMTP) reset(conn *connection, code int) bool {
-	return code != 0 && code != 421 && conn.Reset() == nil
-}
-
-func (s *SMTP) connect(ctx context.Context) (conn *connection, reused bool, err error) {
-	if conn := s.takeIdle(); conn != nil {
-		return conn, true, nil
-	}
-	conn, err = s.dial(ctx)
-	return conn, false, err
-}
-
-func (s *SMTP) takeIdle() *connection {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for len(s.idle) > 0 {
-		conn := s.idle[len(s.idle)-1]
-		s.idle = s.idle[:len(s.idle)-1]
-		if time.Since(conn.usedAt) < maxIdle {
-			return conn
-		}
-		_ = conn.raw.Close()
-	}
-	return nil
-}
-
-func (s *SMTP) keep(conn *connection, usable bool) {
-	if !usable {
-		_ = conn.raw.Close()
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	conn.usedAt = time.Now()
-	s.idle = append(s.idle, conn)
-}
-
 // dial makes a client of its own for each connection: go-mail's remembers the way it authenticates without a lock.
-func (s *SMTP) dial(ctx context.Context) (*connection, error) {
+func (s *SMTP) dial(ctx context.Context) (conn *connection, err error) {
+	s.opening()
+	defer func() {
+		if err != nil {
+			s.closed()
+		}
+	}()
 	var raw net.Conn
 	config := s.config.TLS.Clone()
 	if config == nil {

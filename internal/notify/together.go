@@ -26,7 +26,7 @@ type question[Q, A any] struct {
 }
 
 // runsAtOnce is how many transactions of a kind are under way: one waits for the disk while the other works.
-const runsAtOnce = 2
+const runsAtOnce = 1
 
 // ask blocks until q is answered. When a run with others fails, q is run once more by itself, so that a question which
 // can't be answered spoils none of the others.

@@ -3,6 +3,7 @@ package notify
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -10,11 +11,10 @@ import (
 // The truth is read for several mails at a time, by keys, and each key is looked up by itself: the planner can't know
 // whether a notice has one move or a thousand, and a join planned for the one takes minutes for the other.
 const (
-	mergedInto = `
-SELECT c.n, m.notice_id FROM unnest($1::bigint[]) WITH ORDINALITY AS c (notice_id, n) JOIN notices m ON m.merged_into = c.notice_id`
-	movesOf = `
-SELECT w.n, m.kind, m.account_id, coalesce(m.from_id, ''), m.moved_by, m.reason, m.role, m.moved_at, m.task_ids, m.revisions
-FROM unnest($1::bigint[]) WITH ORDINALITY AS w (notice_id, n) JOIN notice_moves m ON m.notice_id = w.notice_id`
+	mergedInto = `SELECT merged_into, notice_id FROM notices WHERE merged_into = ANY($1)`
+	movesOf    = `
+SELECT notice_id, kind, account_id, coalesce(from_id, ''), moved_by, reason, role, moved_at, task_ids, revisions
+FROM notice_moves WHERE notice_id = ANY($1)`
 	tasksByID = `
 SELECT k.n, t.title, t.priority, t.url, t.due_at, t.open, t.assignee_id
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k (tenant_id, task_id, n)
@@ -34,8 +34,8 @@ CROSS JOIN LATERAL (SELECT name FROM roles r WHERE r.tenant_id = k.tenant_id AND
 SELECT k.n FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[]) WITH ORDINALITY AS k (tenant_id, recipient_id, task_id, revision, notice_id, n)
 WHERE (
   SELECT p.kind = 'received' FROM notice_items p
-  JOIN notices w ON w.notice_id = p.notice_id
-  JOIN notices m ON m.notice_id = coalesce(w.merged_into, w.notice_id)
+  CROSS JOIN LATERAL (SELECT coalesce(merged_into, notice_id) AS notice_id FROM notices WHERE notice_id = p.notice_id LIMIT 1) w
+  CROSS JOIN LATERAL (SELECT notice_id, state, mime FROM notices WHERE notice_id = w.notice_id LIMIT 1) m
   WHERE p.tenant_id = k.tenant_id AND p.recipient_id = k.recipient_id AND p.task_id = k.task_id AND p.revision < k.revision
     AND NOT p.left_out AND m.notice_id <> k.notice_id
     AND (m.state IN ('sent', 'ambiguous') OR m.state IN ('closed', 'sending') AND m.mime IS NOT NULL)
@@ -72,25 +72,22 @@ func readTruth(ctx context.Context, tx pgx.Tx, claims []claim) ([][]told, error)
 
 // readMoves is, for each claim, an entry for each task of its window and of those that were merged into it.
 func readMoves(ctx context.Context, tx pgx.Tx, claims []claim) ([][]told, error) {
-	var windows []int64
-	var of []int // which claim's
-	var heads []int64
+	windows, of := make([]int64, len(claims)), make(map[int64]int, len(claims))
+	var summaries []int64
 	for i, c := range claims {
-		windows, of = append(windows, c.id), append(of, i)
+		windows[i], of[c.id] = c.id, i
 		if c.summary {
-			heads = append(heads, c.id)
+			summaries = append(summaries, c.id)
 		}
 	}
-	var n int
-	var merged int64
-	if len(heads) > 0 {
-		ids := windows
-		rows, err := tx.Query(ctx, mergedInto, ids)
+	if len(summaries) > 0 {
+		rows, err := tx.Query(ctx, mergedInto, summaries)
 		if err != nil {
 			return nil, err
 		}
-		if _, err = pgx.ForEachRow(rows, []any{&n, &merged}, func() error {
-			windows, of = append(windows, merged), append(of, n-1)
+		var head, merged int64
+		if _, err = pgx.ForEachRow(rows, []any{&head, &merged}, func() error {
+			windows, of[merged] = append(windows, merged), of[head]
 			return nil
 		}); err != nil {
 			return nil, err
@@ -101,14 +98,17 @@ func readMoves(ctx context.Context, tx pgx.Tx, claims []claim) ([][]told, error)
 		return nil, err
 	}
 	out := make([][]told, len(claims))
-	var m move
+	var window int64
+	var read move
 	var tasks []string
 	var revisions []int64
-	_, err = pgx.ForEachRow(rows, []any{&n, &m.kind, &m.accountID, &m.from, &m.movedBy, &m.reason, &m.role, &m.movedAt, &tasks, &revisions}, func() error {
-		i := of[n-1]
+	_, err = pgx.ForEachRow(rows, []any{&window, &read.kind, &read.accountID, &read.from, &read.movedBy, &read.reason, &read.role, &read.movedAt, &tasks, &revisions}, func() error {
+		i := of[window]
+		m := read
 		m.scope = claims[i].scope
+		out[i] = slices.Grow(out[i], len(tasks))
 		for j, task := range tasks {
-			out[i] = append(out[i], told{move: m, task: task, revision: revisions[j]})
+			out[i] = append(out[i], told{move: &m, task: task, revision: revisions[j]})
 		}
 		return nil
 	})

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 
@@ -19,6 +20,9 @@ const (
 // clean makes a text that somebody typed fit for one line: no control characters, nothing that reorders what follows it
 // (a name with U+202E could otherwise turn the sentence around it), valid UTF-8.
 func clean(s string) string {
+	if isClean(s) {
+		return s
+	}
 	s = strings.Map(func(r rune) rune {
 		switch {
 		case r == '\n', r == '\r', r == '\t', r == '\u2028', r == '\u2029', r == '\u0085':
@@ -30,6 +34,19 @@ func clean(s string) string {
 		return r
 	}, strings.ToValidUTF8(s, "\ufffd"))
 	return strings.Join(strings.Fields(s), " ")
+}
+
+// isClean tells of most texts that clean would change nothing: visible ASCII with single spaces between.
+func isClean(s string) bool {
+	space := true
+	for i := range len(s) {
+		c := s[i]
+		if c < ' ' || c > '~' || c == ' ' && space {
+			return false
+		}
+		space = c == ' '
+	}
+	return !space || s == ""
 }
 
 // cut keeps at most n characters, with an ellipsis in place of the rest.
@@ -90,14 +107,22 @@ func why(t told) string {
 
 // zone is the recipient's time zone, or UTC where it is unknown.
 func zone(name string) *time.Location {
+	if known, ok := zones.Load(name); ok {
+		return known.(*time.Location)
+	}
 	if name == "" || name == "Local" {
 		return time.UTC
 	}
-	if loc, err := time.LoadLocation(name); err == nil {
-		return loc
+	loc, err := time.LoadLocation(name)
+	if err != nil {
+		return time.UTC
 	}
-	return time.UTC
+	zones.Store(name, loc)
+	return loc
 }
+
+// zones are those asked for so far: a few hundred at most, since only names that exist are kept. Loading one reads a file.
+var zones sync.Map
 
 // day writes a due time as its recipient reads it; midnight there means the day as a whole.
 func day(t time.Time, in *time.Location) string {
