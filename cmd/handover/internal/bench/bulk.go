@@ -20,8 +20,8 @@ const segment = `{"segment": "bench"}`
 type edited struct {
 	dataset
 	accounts []int
-	edits    int
-	changes  map[int][]handover.Change // of the edits so far, by account
+	edits    []handover.Change // so far: what each did to every account, without the id
+	ids      []string          // of their operations
 }
 
 // newSegment is n accounts of the only tenant, and what makes them the segment.
@@ -29,7 +29,7 @@ func newSegment(d dataset, n int) (*edited, prepare, error) {
 	if n > d.accounts {
 		return nil, nil, fmt.Errorf("a segment of %d accounts: there are %d; raise --accounts and --tasks, or lower --changes", n, d.accounts)
 	}
-	s := &edited{dataset: d, accounts: random(3).Perm(d.accounts)[:n], changes: map[int][]handover.Change{}}
+	s := &edited{dataset: d, accounts: random(3).Perm(d.accounts)[:n]}
 	return s, func(ctx context.Context, conn *pgx.Conn) error {
 		ids := make([]string, n)
 		for i, account := range s.accounts {
@@ -44,7 +44,7 @@ func newSegment(d dataset, n int) (*edited, prepare, error) {
 }
 
 // newOwner is who gets the segment next: one of two people who have nothing else.
-func (s *edited) newOwner() int { return s.users() - 1 - s.edits%2 }
+func (s *edited) newOwner() int { return s.users() - 1 - len(s.edits)%2 }
 
 // edit hands the segment to its next owner, and waits until that is done.
 func (s *edited) edit(ctx context.Context, operations *operation.Operations) error {
@@ -65,13 +65,21 @@ func (s *edited) edit(ctx context.Context, operations *operation.Operations) err
 	if n := int64(len(s.accounts)); op.State != "done" || op.Changes != n || op.Applied != n {
 		return fmt.Errorf("bulk edit of %d accounts: it ended as %+v", n, op)
 	}
-	s.edits++
-	for _, account := range s.accounts {
-		s.changes[account] = append(s.changes[account], handover.Change{
-			OccurredAt: op.AcceptedAt, Source: event.SourceHandover, ID: roster.ChangeID(op.ID, accountID(account), role), Role: role, To: to, Policy: s.policy(0),
-		})
-	}
+	s.edits = append(s.edits, handover.Change{OccurredAt: op.AcceptedAt, Source: event.SourceHandover, Role: role, To: to, Policy: s.policy(0)})
+	s.ids = append(s.ids, op.ID)
 	return nil
+}
+
+// changes are those of the edits so far, by account. They are made when the clock has stopped: they take memory.
+func (s *edited) changes() map[int][]handover.Change {
+	changes := make(map[int][]handover.Change, len(s.accounts))
+	for _, account := range s.accounts {
+		for i, c := range s.edits {
+			c.ID = roster.ChangeID(s.ids[i], accountID(account), role)
+			changes[account] = append(changes[account], c)
+		}
+	}
+	return changes
 }
 
 // runBulk is one edit from its acceptance until all of it is announced.
@@ -107,7 +115,7 @@ func (b *bench) runBulk(ctx context.Context) ([]Result, error) {
 			return err
 		}
 		b.say("handover: %.2f s; checking", spent.seconds)
-		expected = expect(d, s.changes)
+		expected = expect(d, s.changes())
 		v, err := w.check(ctx, expected)
 		ours = newResult(Handover, "bulk", b.changes, spent, v)
 		return err

@@ -160,10 +160,10 @@ func (b *bench) trickleBeside(ctx context.Context, name string, s *edited, prepa
 		handled := len(tr.changes)
 		if s != nil {
 			r.BulkChangesPerS = &perSecond
-			for account, changes := range s.changes {
+			for account, changes := range s.changes() {
 				expected[account] = slices.Concat(expected[account], changes)
 			}
-			handled += s.edits * len(s.accounts)
+			handled += len(s.edits) * len(s.accounts)
 		}
 		if err := w.settled(ctx, handled); err != nil {
 			return err
@@ -201,6 +201,6 @@ func (s *edited) editing(ctx context.Context, w *world) (stop func() (float64, e
 	return func() (float64, error) {
 		close(enough)
 		err := <-ended
-		return float64(s.edits*len(s.accounts)) / time.Since(began).Seconds(), err
+		return float64(len(s.edits)*len(s.accounts)) / time.Since(began).Seconds(), err
 	}
 }
