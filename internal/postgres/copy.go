@@ -4,26 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
 // Rows gathers rows for COPY in its binary format, which costs the server, and us, less than anything else. Every row is
-// begun with Row, and then has its columns in their order.
+// begun with Row, and then has its columns in their order. After a Copy the room is there for other rows.
 type Rows struct{ buf []byte }
-
-var freeRows = sync.Pool{New: func() any { return new(Rows) }}
-
-// NewRows returns no rows, with room for as many as others had.
-func NewRows() *Rows { return freeRows.Get().(*Rows) }
-
-// Free gives the room back; the rows are gone.
-func (r *Rows) Free() {
-	r.buf = r.buf[:0]
-	freeRows.Put(r)
-}
 
 // binarySignature is followed by no flags and no header extension.
 const binarySignature = "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"
@@ -61,5 +49,6 @@ func (r *Rows) Time(t time.Time) { r.Bigint(t.UnixMicro() - epoch) }
 func (r *Rows) Copy(ctx context.Context, tx pgx.Tx, sql string) error {
 	r.buf = binary.BigEndian.AppendUint16(r.buf, 0xffff)
 	_, err := tx.Conn().PgConn().CopyFrom(ctx, bytes.NewReader(r.buf), sql)
+	r.buf = r.buf[:0]
 	return err
 }

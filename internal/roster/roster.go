@@ -15,6 +15,7 @@ import (
 type Roster struct {
 	pool  *pgxpool.Pool
 	offer func([]journal.Entry)
+	rooms chan *room // that are free
 }
 
 // New returns a roster on pool. Offer takes what a commit wants published ([journal.Relay.Offer]) and must not block; nil
@@ -23,7 +24,7 @@ func New(pool *pgxpool.Pool, offer func([]journal.Entry)) *Roster {
 	if offer == nil {
 		offer = func([]journal.Entry) {}
 	}
-	return &Roster{pool: pool, offer: offer}
+	return &Roster{pool: pool, offer: offer, rooms: make(chan *room, 2*syncParts)}
 }
 
 // errChanged means that a row which decided what to lock was another one by the time the locks were had.

@@ -15,6 +15,7 @@ import (
 
 	"handover.io/internal/handover"
 	"handover.io/internal/journal"
+	"handover.io/internal/postgres"
 )
 
 // SyncTasks takes what upstream says of tasks, as [Roster.SyncUsers] does of users, but many rows in several transactions
@@ -29,8 +30,10 @@ func (r *Roster) SyncTasks(ctx context.Context, tenant, by string, rows []TaskSa
 	var group sync.WaitGroup
 	for n, rounds := range parts {
 		group.Go(func() {
+			room := r.takeRoom()
+			defer r.leaveRoom(room)
 			errs[n] = r.takeRounds(ctx, dryRun, results, rounds, func(ctx context.Context, tx pgx.Tx) (round, error) {
-				s := taskSync{tx: tx, tenant: tenant, by: by, rows: rows, results: results}
+				s := taskSync{tx: tx, tenant: tenant, by: by, rows: rows, results: results, room: room}
 				return s.take, s.lock(ctx, rounds)
 			})
 		})
@@ -86,6 +89,7 @@ type taskSync struct {
 	tenant, by string
 	rows       []TaskSaid
 	results    []RowResult
+	room       *room
 
 	again  map[string]bool // ids of more than one row
 	idle   map[int]bool    // rows that say nothing new
@@ -103,6 +107,36 @@ type taskSync struct {
 		histories map[string]bool // accounts
 		holders   []task
 		people    map[string]bool
+	}
+}
+
+// room is what a part of a sync needs for its rows, and the next one can use again.
+type room struct {
+	changes []taskChange
+	rows    postgres.Rows
+}
+
+func (r *room) of(n int) []taskChange {
+	clear(r.changes)
+	r.changes = slices.Grow(r.changes[:0], n)[:n]
+	return r.changes
+}
+
+func (r *Roster) takeRoom() *room {
+	select {
+	case free := <-r.rooms:
+		return free
+	default:
+		return new(room)
+	}
+}
+
+// leaveRoom leaves nothing of the rows in it.
+func (r *Roster) leaveRoom(left *room) {
+	clear(left.changes)
+	select {
+	case r.rooms <- left:
+	default:
 	}
 }
 
@@ -242,14 +276,8 @@ func (s *taskSync) take(ctx context.Context, indexes []int) (entries []journal.E
 		}
 	}
 	s.histories, s.holders = map[string]*knownAccount{}, map[string][]string{}
-	all := freeChanges.Get().(*[]taskChange)
-	*all = slices.Grow((*all)[:0], len(news))[:len(news)]
-	defer func() {
-		clear(*all)
-		freeChanges.Put(all)
-	}()
 	for {
-		changes := s.decideAll(news, *all)
+		changes := s.decideAll(news)
 		if len(s.wanting.histories)+len(s.wanting.holders)+len(s.wanting.people) == 0 {
 			return s.write(ctx, changes)
 		}
@@ -265,12 +293,9 @@ func (s *taskSync) wantNothing() {
 	s.wanting.histories, s.wanting.holders, s.wanting.people = map[string]bool{}, nil, map[string]bool{}
 }
 
-// freeChanges are of rounds that have been taken, to be used again: an import needs many, and large ones.
-var freeChanges = sync.Pool{New: func() any { return new([]taskChange) }}
-
-func (s *taskSync) decideAll(indexes []int, all []taskChange) []*taskChange {
+func (s *taskSync) decideAll(indexes []int) []*taskChange {
 	s.wantNothing()
-	clear(all)
+	all := s.room.of(len(indexes))
 	changes := make([]*taskChange, 0, len(indexes))
 	for n, i := range indexes {
 		row, result := &s.rows[i], &s.results[i]

@@ -152,9 +152,8 @@ func (s *taskSync) raiseHeads(ctx context.Context, changes []*taskChange) error 
 
 func (s *taskSync) writeTasks(ctx context.Context, fresh, present, taken []*taskChange) error {
 	if len(fresh) > 0 {
-		rows := rowsOfTasks(s.tenant, fresh)
-		defer rows.Free()
-		if err := rows.Copy(ctx, s.tx, copyTasks); postgres.UniqueViolation(err, "task_rows_pkey") {
+		appendTasks(&s.room.rows, s.tenant, fresh)
+		if err := s.room.rows.Copy(ctx, s.tx, copyTasks); postgres.UniqueViolation(err, "task_rows_pkey") {
 			return errChanged
 		} else if err != nil {
 			return err
@@ -178,8 +177,7 @@ func (s *taskSync) writeTasks(ctx context.Context, fresh, present, taken []*task
 	return nil
 }
 
-func rowsOfTasks(tenant string, changes []*taskChange) *postgres.Rows {
-	rows := postgres.NewRows()
+func appendTasks(rows *postgres.Rows, tenant string, changes []*taskChange) {
 	person := func(id string) {
 		if id == handover.Nobody {
 			rows.Null()
@@ -216,7 +214,6 @@ func rowsOfTasks(tenant string, changes []*taskChange) *postgres.Rows {
 		rows.Bigint(t.BaseRevision)
 		person(t.Synced)
 	}
-	return rows
 }
 
 func columnsOfTasks(tenant string, changes []*taskChange) []any {
