@@ -156,13 +156,14 @@ WITH held AS (
 )
 SELECT (SELECT count(*) FROM held), (SELECT coalesce(sum(n), 0)::bigint FROM busy),
        greatest(clock_timestamp(), $3::timestamptz, (
-         SELECT max(greatest(h.newest_at, h.issued_at)) + interval '1 microsecond' FROM account_heads h
+         SELECT max(greatest(h.newest_at, h.issued_at, h.assigned_at)) + interval '1 microsecond' FROM account_heads h
          WHERE h.tenant_id = $1 AND h.account_id IN (SELECT account_id FROM held UNION SELECT account_id FROM busy)),
        (SELECT accepted_at + interval '1 microsecond' FROM operations WHERE tenant_id = $1 ORDER BY accepted_at DESC LIMIT 1),
        (SELECT max(occurred_at) + interval '1 microsecond' FROM role_changes
         WHERE tenant_id = $1 AND to_id = $2 AND occurred_at > clock_timestamp()))`
 
-// leaves counts what the person holds, and finds a time past all that their accounts have seen; and past every operation,
+// leaves counts what the person holds, and finds a time past all that their accounts have seen, and past every assignment
+// of a task there (one that came from an account that had seen more may lie ahead of all that); and past every operation,
 // since one that isn't expanded yet may name the person as receiver, at a time a little ahead of the clock; and past every
 // change, itself ahead of the clock, that is to give them what they don't have yet. The heads needn't be
 // locked: what is given to the person meanwhile waits for our lock on them, and what is taken from them is taken either

@@ -350,3 +350,16 @@ func TestDepartureLiesPastChangesAheadOfTheClock(t *testing.T) {
 		t.Errorf("left at %s, before the operation that names them", op.AcceptedAt)
 	}
 }
+
+// A task that a sync took from an account which had seen a change ahead of the clock counts as assigned after that; the
+// account where it is now has seen nothing of the kind.
+func TestWhoLeavesIsPastTheAssignmentsOfTheirTasks(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.estate()
+	ahead := w.clock().Add(time.Minute)
+	w.exec(`UPDATE account_heads SET assigned_at = $1 WHERE account_id = 'd'`, ahead)
+	if op := w.depart("ann", operation.Departure{Kind: event.ByUserDisabled, SuccessorID: p("cyd"), Tasks: true}); !op.AcceptedAt.After(ahead) {
+		t.Errorf("left at %s, but was assigned a task at %s", op.AcceptedAt, ahead)
+	}
+}
