@@ -278,11 +278,11 @@ func BenchmarkRender(b *testing.B) {
 	b.ReportMetric(float64(len(l.mime)), "B/mail")
 }
 
-// BenchmarkSend takes 2,000 closed windows of 20 tasks to mails that a server on this machine has accepted: claim, freeze,
+// BenchmarkSend takes 5,000 closed windows of 20 tasks to mails that a server on this machine has accepted: claim, freeze,
 // attempt, send, outcome. Its limits: the same without a mail server, the same mails sent without a database, and a
 // client that does nothing but write the bytes of the protocol.
 func BenchmarkSend(b *testing.B) {
-	const mails = 2000
+	const mails = benchWindows
 	for _, past := range []int{0, 50_000} {
 		b.Run(fmt.Sprintf("past=%dk", past*benchTasks/1000), func(b *testing.B) {
 			w := company(b, durable(b), past)

@@ -158,7 +158,7 @@ func (n *Notifier) claim(ctx context.Context) ([]claim, error) {
 }
 
 func due(ctx context.Context, tx pgx.Tx) (windows []waiting, now time.Time, err error) {
-	rows, err := tx.Query(ctx, dueFor, 4*claimLimit)
+	rows, err := tx.Query(ctx, dueFor, 2*claimLimit)
 	if err != nil {
 		return nil, now, err
 	}

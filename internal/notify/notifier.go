@@ -84,7 +84,8 @@ func New(pool *pgxpool.Pool, c Config) *Notifier {
 		},
 		woken: make(chan struct{}, 1),
 	}
-	n.begins.run, n.outcomes.run = n.beginAll, n.recordAll
+	n.begins.run, n.begins.atOnce = n.beginAll, 1
+	n.outcomes.run, n.outcomes.atOnce = n.recordAll, 1
 	return n
 }
 

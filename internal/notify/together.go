@@ -10,6 +10,8 @@ import (
 type together[Q, A any] struct {
 	// run answers each question, or fails for all of them.
 	run func(context.Context, []Q) ([]A, error)
+	// atOnce is how many runs are under way together: with more of them fewer calls share one.
+	atOnce int
 
 	mu      sync.Mutex
 	waiting []*question[Q, A]
@@ -25,16 +27,13 @@ type question[Q, A any] struct {
 	done   chan struct{}
 }
 
-// runsAtOnce is how many transactions of a kind are under way: one waits for the disk while the other works.
-const runsAtOnce = 1
-
 // ask blocks until q is answered. When a run with others fails, q is run once more by itself, so that a question which
 // can't be answered spoils none of the others.
 func (t *together[Q, A]) ask(ctx context.Context, q Q) (A, error) {
 	mine := &question[Q, A]{ctx: ctx, asked: q, done: make(chan struct{})}
 	t.mu.Lock()
 	t.waiting = append(t.waiting, mine)
-	if t.running < runsAtOnce {
+	if t.running < t.atOnce {
 		t.running++
 		go t.work()
 	}

@@ -3,33 +3,25 @@ package notify
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// The truth is read for several mails at a time, by keys, and each key is looked up by itself: the planner can't know
-// whether a notice has one move or a thousand, and a join planned for the one takes minutes for the other.
+// The truth is read for several mails at a time, by keys, one table after the other, not by a join: the planner can't know
+// whether a notice has one move or a thousand, and a plan for the one takes minutes for the other.
 const (
 	mergedInto = `SELECT merged_into, notice_id FROM notices WHERE merged_into = ANY($1)`
 	movesOf    = `
 SELECT notice_id, kind, account_id, coalesce(from_id, ''), moved_by, reason, role, moved_at, task_ids, revisions
 FROM notice_moves WHERE notice_id = ANY($1)`
 	tasksByID = `
-SELECT k.n, t.title, t.priority, t.url, t.due_at, t.open, t.assignee_id
-FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k (tenant_id, task_id, n)
-CROSS JOIN LATERAL (
-  SELECT title, priority, url, due_at, status IN ('open', 'in_progress') AS open, coalesce(assignee_id, '') AS assignee_id
-  FROM tasks t WHERE t.tenant_id = k.tenant_id AND t.task_id = k.task_id LIMIT 1) t`
-	userNames = `
-SELECT k.n, u.name FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k (tenant_id, user_id, n)
-CROSS JOIN LATERAL (SELECT name FROM users u WHERE u.tenant_id = k.tenant_id AND u.user_id = k.user_id LIMIT 1) u`
-	accountNames = `
-SELECT k.n, a.name FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k (tenant_id, account_id, n)
-CROSS JOIN LATERAL (SELECT name FROM accounts a WHERE a.tenant_id = k.tenant_id AND a.account_id = k.account_id LIMIT 1) a`
-	roleNames = `
-SELECT k.n, r.name FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k (tenant_id, role, n)
-CROSS JOIN LATERAL (SELECT name FROM roles r WHERE r.tenant_id = k.tenant_id AND r.role = k.role LIMIT 1) r`
+SELECT task_id, title, priority, url, due_at, status IN ('open', 'in_progress'), coalesce(assignee_id, '')
+FROM tasks WHERE tenant_id = $1 AND task_id = ANY($2)`
+	userNames    = `SELECT user_id, name FROM users WHERE tenant_id = $1 AND user_id = ANY($2)`
+	accountNames = `SELECT account_id, name FROM accounts WHERE tenant_id = $1 AND account_id = ANY($2)`
+	roleNames    = `SELECT role, name FROM roles WHERE tenant_id = $1 AND role = ANY($2)`
 	toldAsTheirs = `
 SELECT k.n FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[]) WITH ORDINALITY AS k (tenant_id, recipient_id, task_id, revision, notice_id, n)
 WHERE (
@@ -117,37 +109,66 @@ func readMoves(ctx context.Context, tx pgx.Tx, claims []claim) ([][]told, error)
 
 // readTasks completes what is told of tasks, all of them in one round trip.
 func readTasks(ctx context.Context, tx pgx.Tx, all []*told) error {
-	var batch pgx.Batch
-	tenants, tasks := make([]string, len(all)), make([]string, len(all))
-	users, accounts, roles := names{}, names{}, names{}
-	for i, t := range all {
-		tenants[i], tasks[i] = t.tenant, t.task
-		users.want(t.tenant, t.from)
-		users.want(t.tenant, t.movedBy)
-		accounts.want(t.tenant, t.accountID)
-		roles.want(t.tenant, t.role)
+	tenants := make(map[string]*lookups)
+	for _, t := range all {
+		of := tenants[t.tenant]
+		if of == nil {
+			of = &lookups{make(map[string][]*told), make(names), make(names), make(names)}
+			tenants[t.tenant] = of
+		}
+		of.tasks[t.task] = append(of.tasks[t.task], t)
+		of.users[t.from], of.users[t.movedBy], of.accounts[t.accountID], of.roles[t.role] = "", "", "", ""
 	}
-	batch.Queue(tasksByID, tenants, tasks).Query(func(rows pgx.Rows) error {
-		var n int
-		var read told
-		_, err := pgx.ForEachRow(rows, []any{&n, &read.title, &read.priority, &read.url, &read.due, &read.open, &read.holder}, func() error {
-			t := all[n-1]
-			t.title, t.priority, t.url, t.due, t.open, t.holder = read.title, read.priority, read.url, read.due, read.open, read.holder
-			return nil
-		})
-		return err
-	})
-	users.queue(&batch, userNames)
-	accounts.queue(&batch, accountNames)
-	roles.queue(&batch, roleNames)
+	var batch pgx.Batch
+	for tenant, of := range tenants {
+		of.queue(&batch, tenant)
+	}
 	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 		return err
 	}
 	for _, t := range all {
-		t.fromName, t.byName = users[key{t.tenant, t.from}], users[key{t.tenant, t.movedBy}]
-		t.accountName, t.roleName = accounts[key{t.tenant, t.accountID}], roles[key{t.tenant, t.role}]
+		of := tenants[t.tenant]
+		t.fromName, t.byName, t.accountName, t.roleName = of.users[t.from], of.users[t.movedBy], of.accounts[t.accountID], of.roles[t.role]
 	}
 	return nil
+}
+
+// lookups are what is asked for about one tenant.
+type lookups struct {
+	tasks                  map[string][]*told
+	users, accounts, roles names
+}
+
+func (l *lookups) queue(batch *pgx.Batch, tenant string) {
+	batch.Queue(tasksByID, tenant, slices.Collect(maps.Keys(l.tasks))).Query(func(rows pgx.Rows) error {
+		var id string
+		var read told
+		_, err := pgx.ForEachRow(rows, []any{&id, &read.title, &read.priority, &read.url, &read.due, &read.open, &read.holder}, func() error {
+			for _, t := range l.tasks[id] {
+				t.title, t.priority, t.url, t.due, t.open, t.holder = read.title, read.priority, read.url, read.due, read.open, read.holder
+			}
+			return nil
+		})
+		return err
+	})
+	l.users.queue(batch, userNames, tenant)
+	l.accounts.queue(batch, accountNames, tenant)
+	l.roles.queue(batch, roleNames, tenant)
+}
+
+// names are those of ids, empty where an id is unknown.
+type names map[string]string
+
+// queue has the names filled in when the batch is read.
+func (n names) queue(batch *pgx.Batch, query, tenant string) {
+	batch.Queue(query, tenant, slices.Collect(maps.Keys(n))).Query(func(rows pgx.Rows) error {
+		var id, name string
+		_, err := pgx.ForEachRow(rows, []any{&id, &name}, func() error {
+			n[id] = name
+			return nil
+		})
+		return err
+	})
 }
 
 // lost is a task that was taken back, with the notice whose mail says so.
@@ -164,11 +185,14 @@ func readPast(ctx context.Context, tx pgx.Tx, back []lost) error {
 	var batch pgx.Batch
 	var tenants, recipients, tasks []string
 	var revisions, notices []int64
-	holders := names{}
+	holders := make(map[string]names)
 	for _, t := range back {
 		tenants, recipients, tasks = append(tenants, t.tenant), append(recipients, t.recipient), append(tasks, t.task)
 		revisions, notices = append(revisions, t.revision), append(notices, t.notice)
-		holders.want(t.tenant, t.holder)
+		if holders[t.tenant] == nil {
+			holders[t.tenant] = make(names)
+		}
+		holders[t.tenant][t.holder] = ""
 	}
 	batch.Queue(toldAsTheirs, tenants, recipients, tasks, revisions, notices).Query(func(rows pgx.Rows) error {
 		var n int
@@ -178,44 +202,14 @@ func readPast(ctx context.Context, tx pgx.Tx, back []lost) error {
 		})
 		return err
 	})
-	holders.queue(&batch, userNames)
+	for tenant, of := range holders {
+		of.queue(&batch, userNames, tenant)
+	}
 	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 		return err
 	}
 	for _, t := range back {
-		t.holderName = holders[key{t.tenant, t.holder}]
+		t.holderName = holders[t.tenant][t.holder]
 	}
 	return nil
-}
-
-// names are those of ids, empty where an id is unknown.
-type names map[key]string
-
-type key struct{ tenant, id string }
-
-func (n names) want(tenant, id string) {
-	if id != "" {
-		n[key{tenant, id}] = ""
-	}
-}
-
-// queue has the names filled in when the batch is read.
-func (n names) queue(batch *pgx.Batch, query string) {
-	if len(n) == 0 {
-		return
-	}
-	var keys []key
-	var tenants, ids []string
-	for k := range n {
-		keys, tenants, ids = append(keys, k), append(tenants, k.tenant), append(ids, k.id)
-	}
-	batch.Queue(query, tenants, ids).Query(func(rows pgx.Rows) error {
-		var i int
-		var name string
-		_, err := pgx.ForEachRow(rows, []any{&i, &name}, func() error {
-			n[keys[i-1]] = name
-			return nil
-		})
-		return err
-	})
 }
