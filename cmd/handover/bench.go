@@ -56,13 +56,14 @@ Exit code 1 when an answer was wrong: such a result counts for nothing.`,
 			if err != nil {
 				return failed(err)
 			}
-			if chart != "" {
-				if err := writeChart(chart, report); err != nil {
-					return failed(err)
-				}
-			}
+			// First what has taken minutes to measure: the picture can be made again from it.
 			if err := a.print(report, report.Print); err != nil {
 				return failed(err)
+			}
+			if chart != "" {
+				if err := writeChart(chart, report); err != nil {
+					return failed(fmt.Errorf("--chart: %w", err))
+				}
 			}
 			if from == "" && !report.AllRight() {
 				return failed(errors.New("an answer was wrong"))

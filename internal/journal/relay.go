@@ -175,14 +175,16 @@ func (r *Relay) Sweep(ctx context.Context, age time.Duration) (int, error) {
 const pruneOutbox = `
 WITH old AS (
   DELETE FROM outbox_published WHERE key IN (SELECT key FROM outbox_published ORDER BY key LIMIT 100) AND published_at < clock_timestamp() - $1::interval
-  RETURNING keys)
-DELETE FROM outbox WHERE key IN (SELECT unnest(keys) FROM old)`
+  RETURNING keys
+), gone AS (
+  DELETE FROM outbox o WHERE o.key IN (SELECT unnest(keys) FROM old) AND NOT EXISTS (SELECT FROM outbox_owed w WHERE w.key = o.key))
+SELECT count(*) FROM old`
 
 // Prune removes published rows that nobody can need any more: those published more than 31 days ago. Run does it.
 func (r *Relay) Prune(ctx context.Context) error {
 	for {
-		done, err := r.pool.Exec(ctx, pruneOutbox, keepFor)
-		if err != nil || done.RowsAffected() == 0 {
+		var old int
+		if err := r.pool.QueryRow(ctx, pruneOutbox, keepFor).Scan(&old); err != nil || old == 0 {
 			return err
 		}
 	}

@@ -218,8 +218,8 @@ func (f *fold) readMoved(ctx context.Context, from []int64, moves map[basis]move
 	var t movedTask
 	_, err = pgx.ForEachRow(rows, []any{&b.holding, &b.base, &since, &t.ID, &t.Revision, &t.Title, &t.DueAt, &t.Priority, &t.Source, &t.URL, &f.clock}, func() error {
 		b.since = since.UnixMicro()
-		move, moves := moves[b]
-		if !moves {
+		move, goes := moves[b]
+		if !goes {
 			return nil
 		}
 		h := f.holdings.byKey[b.holding]

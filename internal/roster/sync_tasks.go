@@ -19,7 +19,8 @@ import (
 )
 
 // SyncTasks takes what upstream says of tasks, as [Roster.SyncUsers] does of users, but many rows in several transactions
-// at a time: rows of one id always in the same, and in order. Their accounts, assignees and roles must be known.
+// at a time: rows of one id always in the same, and in order. Their accounts, assignees and roles must be known. After an
+// error some of the rows may have been taken; taking all of them again does no harm.
 func (r *Roster) SyncTasks(ctx context.Context, tenant, by string, rows []TaskSaid, dryRun bool) ([]RowResult, error) {
 	results, rounds, err := prepare(rows, MaxSyncTasks, func(t *TaskSaid) string { return t.ID })
 	if err != nil || len(rounds) == 0 {
