@@ -131,8 +131,7 @@ func describe(r Result) string {
 	return cut(clean(r.Response), 500)
 }
 
-// Of the conditions on notice_id see recordAttempts. By its constraint lease_until says what state = 'sending' would say;
-// but that would be another way to go through all that is being sent.
+// Of the conditions on notice_id see recordAttempts, of the state as a parameter mergeWindows.
 const recordOutcomes = `
 WITH k AS MATERIALIZED (
   SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::int[], $6::interval[], $7::text[], $8::int[], $9::text[])
@@ -145,7 +144,7 @@ UPDATE notices n SET state = k.state, problem = nullif(k.problem, ''), lease_unt
   next_try_at = CASE WHEN k.state = 'closed' THEN clock_timestamp() + k.delay ELSE next_try_at END,
   finished_at = CASE WHEN k.state <> 'closed' THEN clock_timestamp() END,
   mime = CASE WHEN k.state IN ('sent', 'suppressed', 'undeliverable') THEN NULL ELSE mime END
-FROM k WHERE n.notice_id = ANY($1) AND n.notice_id = k.notice_id AND n.fence = k.fence AND n.lease_until IS NOT NULL
+FROM k WHERE n.notice_id = ANY($1) AND n.notice_id = k.notice_id AND n.fence = k.fence AND n.state = $10
 RETURNING n.notice_id, n.fence, tries, extract(epoch FROM clock_timestamp() - close_at)::float8`
 
 // outcome is a verdict to be written down.
@@ -173,7 +172,7 @@ func (n *Notifier) recordAll(ctx context.Context, outcomes []outcome) ([]recorde
 		ids[i], fences[i], states[i], problems[i], charges[i], delays[i] = o.id, o.fence, o.state, o.problem, o.charge, o.delay
 		ends[i], codes[i], responses[i] = string(o.result.Outcome), o.result.Code, describe(o.result)
 	}
-	rows, err := n.pool.Query(ctx, recordOutcomes, ids, fences, states, problems, charges, delays, ends, codes, responses)
+	rows, err := n.pool.Query(ctx, recordOutcomes, ids, fences, states, problems, charges, delays, ends, codes, responses, Sending)
 	if err != nil {
 		return nil, err
 	}
