@@ -33,6 +33,8 @@ const (
 	// The pools together stay well below PostgreSQL's default of 100 connections, also with a few processes.
 	poolConns   = 16
 	writerConns = 6
+	// notifierConns are for two intakes, two claims, mails that begin and mails that have ended, and the gauges.
+	notifierConns = 7
 	// retryEvery is how often a database or broker that is away is looked for at the start.
 	retryEvery = time.Second
 )
@@ -85,14 +87,10 @@ func (p *process) start(ctx context.Context) error {
 	if err := p.connect(ctx, broker); err != nil {
 		return err
 	}
-	notifier, err := p.notifier()
-	if err != nil {
-		return err
-	}
 	operations := operation.New(p.pool, p.relay.Offer, p.log, p.registry)
 	if p.has("api") || p.config.HTTPAddr != service.DefaultHTTPAddr {
 		// First, so that probes see a service that waits for its database.
-		if err := p.serve(operations, notifier); err != nil {
+		if err := p.serve(operations); err != nil {
 			return err
 		}
 	}
@@ -105,8 +103,9 @@ func (p *process) start(ctx context.Context) error {
 		}
 	}
 	if p.has("notifier") {
-		p.service.Go("sender", notifier.Run)
-		p.consume(bus.Consumer{Stream: event.StreamTaskReassignments, Durable: event.ConsumerNotifier, Batch: 512}, notifier.Handle)
+		if err := p.notify(ctx); err != nil {
+			return err
+		}
 	}
 	return p.move(ctx, operations)
 }
@@ -205,34 +204,42 @@ func (p *process) ensureSchema(ctx context.Context) error {
 	return err
 }
 
-func (p *process) notifier() (*notify.Notifier, error) {
-	c := notify.Config{
-		Window: p.config.NoticeWindow, BaseURL: p.config.BaseURL, From: p.config.MailFrom, Secret: []byte(p.config.Secret),
+// notify starts the intake of moves and the sending of mails.
+func (p *process) notify(ctx context.Context) error {
+	sender, err := p.sender()
+	if err != nil {
+		return err
+	}
+	secret := []byte(p.config.Secret)
+	if len(secret) == 0 {
+		if secret, err = service.KeptSecret(p.config.DataDir); err != nil {
+			return fmt.Errorf("secret: %w", err)
+		}
+	}
+	pool, err := postgres.Open(ctx, p.databaseURL, postgres.Options{MaxConns: notifierConns, Writer: true, Tracer: p.tracer()})
+	if err != nil {
+		return err
+	}
+	p.onStop("notifier's connections", pool.Close)
+	n := notify.New(pool, notify.Config{
+		Window: p.config.NoticeWindow, BaseURL: p.config.BaseURL, From: p.config.MailFrom, Secret: secret, Sender: sender,
 		Logger: p.log, Registerer: p.registry,
-	}
-	if !p.has("notifier") {
-		return notify.New(p.pool, c), nil
-	}
-	if len(c.Secret) == 0 {
-		var err error
-		if c.Secret, err = service.KeptSecret(p.config.DataDir); err != nil {
-			return nil, fmt.Errorf("secret: %w", err)
-		}
-	}
+	})
+	p.service.Go("sender", n.Run)
+	p.consume(bus.Consumer{Stream: event.StreamTaskReassignments, Durable: event.ConsumerNotifier, Batch: 512, Workers: 2}, n.Handle)
+	return nil
+}
+
+// sender is the mail server, or without one the directory of mails.
+func (p *process) sender() (notify.Sender, error) {
 	if p.config.SMTPURL == "" {
-		files, err := notify.NewFiles(p.mailDir())
-		if err != nil {
-			return nil, err
-		}
-		c.Sender = files
-		return notify.New(p.pool, c), nil
+		return notify.NewFiles(p.mailDir())
 	}
 	smtp, err := notify.ParseSMTPURL(p.config.SMTPURL)
 	if err != nil {
 		return nil, err
 	}
-	c.Sender = notify.NewSMTP(smtp)
-	return notify.New(p.pool, c), nil
+	return notify.NewSMTP(smtp), nil
 }
 
 // reassign starts both lanes: a person's single change never queues behind bulk work.
@@ -258,7 +265,7 @@ func (p *process) consume(c bus.Consumer, handle func(context.Context, []event.M
 }
 
 // serve starts the HTTP server: the API, or in a process without it what probes and Prometheus ask for.
-func (p *process) serve(operations *operation.Operations, notifier *notify.Notifier) error {
+func (p *process) serve(operations *operation.Operations) error {
 	newHandler := web.Probes
 	if p.has("api") {
 		newHandler = web.New
@@ -267,7 +274,7 @@ func (p *process) serve(operations *operation.Operations, notifier *notify.Notif
 		}))
 	}
 	handler := newHandler(web.Config{
-		Roster: p.roster, Operations: operations, Notices: notifier, Pool: p.pool, Events: p.publish,
+		Roster: p.roster, Operations: operations, Notices: notify.New(p.pool, notify.Config{}), Pool: p.pool, Events: p.publish,
 		Ready: map[string]func(context.Context) error{
 			"database": p.pool.Ping,
 			"broker": func(context.Context) error {
