@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/ecdsa"
@@ -9,9 +10,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
+	"net/textproto"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -22,6 +25,7 @@ import (
 
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
+	"pgregory.net/rapid"
 
 	"handover.io/internal/testkit"
 )
@@ -52,6 +56,7 @@ func TestAMailServersFaults(t *testing.T) {
 		{testkit.SMTPConnect421, Closed, "not_sent", 0},
 		{testkit.SMTPMail451, Closed, "rejected_for_now", 0},
 		{testkit.SMTPRcpt550, Undeliverable, "rejected", 0},
+		{testkit.SMTPRcptGoesOn, Undeliverable, "rejected", 0},
 		{testkit.SMTPDataDrop, Closed, "rejected_for_now", 0},
 		{testkit.SMTPDot451, Closed, "rejected_for_now", 0},
 		{testkit.SMTPDot552, Undeliverable, "rejected", 0},
@@ -60,39 +65,44 @@ func TestAMailServersFaults(t *testing.T) {
 		{testkit.SMTPDropBeforeRset, Sent, "accepted", 1},
 		{testkit.SMTPDropOnQuit, Sent, "accepted", 1},
 	} {
-		t.Run(string(c.fault), func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t)
-			sink := testkit.SMTP(t, c.fault)
-			w.sender = smtpTo(t, sink.URL())
-			w.handle(w.move("acme", "maya", "ada", "t1"))
-			w.elapse(DefaultWindow)
-			if _, err := w.RunOnce(context.Background()); err != nil {
-				t.Fatal(err)
-			}
-			w.expect("ada acme " + c.state)
-			if got := w.attempts(); got != c.attempts {
-				t.Errorf("attempts: %s, want %s", got, c.attempts)
-			}
-			if n := len(sink.Accepted()); n != c.accepted {
-				t.Errorf("the server accepted %d mails, want %d", n, c.accepted)
-			}
-			// The server recovers: what can be sent is sent, and nothing twice.
-			sink.Set(testkit.SMTPOK)
-			_ = w.sender.(*SMTP).Close() // the connections of before fail as before
-			w.channel.works()
-			w.elapse(2 * time.Hour)
-			if _, err := w.RunOnce(context.Background()); err != nil {
-				t.Fatal(err)
-			}
-			want := 1
-			if c.state == Undeliverable {
-				want = 0
-			}
-			if n := len(sink.Accepted()); n != want {
-				t.Errorf("the server accepted %d mails in the end, want %d", n, want)
-			}
-		})
+		for _, pipelining := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, pipelining %t", c.fault, pipelining), func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t)
+				sink := testkit.SMTP(t, c.fault)
+				if pipelining {
+					sink.Pipelining()
+				}
+				w.sender = smtpTo(t, sink.URL())
+				w.handle(w.move("acme", "maya", "ada", "t1"))
+				w.elapse(DefaultWindow)
+				if _, err := w.RunOnce(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+				w.expect("ada acme " + c.state)
+				if got := w.attempts(); got != c.attempts {
+					t.Errorf("attempts: %s, want %s", got, c.attempts)
+				}
+				if n := len(sink.Accepted()); n != c.accepted {
+					t.Errorf("the server accepted %d mails, want %d", n, c.accepted)
+				}
+				// The server recovers: what can be sent is sent, and nothing twice.
+				sink.Set(testkit.SMTPOK)
+				_ = w.sender.(*SMTP).Close() // the connections of before fail as before
+				w.channel.works()
+				w.elapse(2 * time.Hour)
+				if _, err := w.RunOnce(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+				want := 1
+				if c.state == Undeliverable {
+					want = 0
+				}
+				if n := len(sink.Accepted()); n != want {
+					t.Errorf("the server accepted %d mails in the end, want %d", n, want)
+				}
+			})
+		}
 	}
 }
 
@@ -128,6 +138,89 @@ func TestAConnectionThatWentStaleIsReplaced(t *testing.T) {
 	}
 	if n := len(sink.Accepted()); n != 3 {
 		t.Errorf("%d mails, want 3", n)
+	}
+}
+
+func TestMailsWaitWhereTheServerWontHaveMoreConnections(t *testing.T) {
+	t.Parallel()
+	sink := testkit.SMTP(t, testkit.SMTPOK)
+	sink.Limit(2)
+	s := smtpTo(t, sink.URL())
+	const senders, each = 16, 12
+	var all sync.WaitGroup
+	for range senders {
+		all.Go(func() {
+			for range each {
+				if r := s.Send(context.Background(), anyMail); r.Outcome != Accepted {
+					t.Errorf("%+v", r)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if n := len(sink.Accepted()); n != senders*each {
+		t.Errorf("%d mails, want %d", n, senders*each)
+	}
+	// Where nobody has a connection there is nothing to wait for.
+	_ = s.Close()
+	sink.Set(testkit.SMTPConnect421)
+	for range senders {
+		all.Go(func() {
+			if r := s.Send(context.Background(), anyMail); r.Outcome != NotSent || r.Code != 421 {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestAMailThatWaitsForAConnectionIsGivenUpInTime(t *testing.T) {
+	t.Parallel()
+	sink := testkit.SMTP(t, testkit.SMTPStallAfterDot)
+	sink.Limit(1)
+	s := smtpTo(t, sink.URL())
+	outcomes := make(chan Outcome, 3)
+	var all sync.WaitGroup
+	for range cap(outcomes) {
+		all.Go(func() { outcomes <- s.Send(context.Background(), anyMail).Outcome })
+	}
+	all.Wait()
+	close(outcomes)
+	unknown := 0
+	for o := range outcomes {
+		if o == Unknown {
+			unknown++
+		} else if o != NotSent {
+			t.Errorf("a mail that waited ended as %s", o)
+		}
+	}
+	if n := len(sink.Accepted()); unknown != n || n == 0 {
+		t.Errorf("%d unknown, %d accepted", unknown, n)
+	}
+}
+
+func TestTheWireIsWhatTheStandardLibraryWrites(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		mail := "x" + strings.Join(rapid.SliceOf(rapid.SampledFrom([]string{".", "\n", "\r\n", "x", "\r\n.", ". ", "word"})).Draw(t, "mail"), "")
+		var want bytes.Buffer
+		out := bufio.NewWriter(&want)
+		dots := textproto.NewWriter(out).DotWriter()
+		_, _ = dots.Write([]byte(mail))
+		_ = dots.Close()
+		if got := string(dotted([]byte(mail))) + ".\r\n"; got != want.String() {
+			t.Fatalf("%q is %q, want %q", mail, got, want.String())
+		}
+	})
+}
+
+func TestAnAddressCantBringACommand(t *testing.T) {
+	t.Parallel()
+	sink := testkit.SMTP(t, testkit.SMTPOK)
+	mail := anyMail
+	mail.To = "a@example.com>\r\nRCPT TO:<b@example.com"
+	if r := smtpTo(t, sink.URL()).Send(context.Background(), mail); r.Outcome != Rejected || len(sink.Accepted()) != 0 {
+		t.Errorf("%+v, %d mails", r, len(sink.Accepted()))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/textproto"
 	"slices"
@@ -25,6 +26,7 @@ const (
 	SMTPConnect421     Fault = "connect421"       // not now
 	SMTPMail451        Fault = "mail451"          // the sender is refused for now
 	SMTPRcpt550        Fault = "rcpt550"          // there is no such recipient
+	SMTPRcptGoesOn     Fault = "rcpt-goes-on"     // there is no such recipient, but the server takes a mail to nobody
 	SMTPDataDrop       Fault = "data-drop"        // the connection breaks before the mail
 	SMTPDot451         Fault = "dot451"           // the mail is refused for now
 	SMTPDot552         Fault = "dot552"           // the mail is refused for ever
@@ -48,10 +50,12 @@ type Sink struct {
 	handed   chan net.Conn // to normal
 	ended    chan struct{}
 
-	mu       sync.Mutex
-	mode     Fault
-	accepted []Mail
-	open     map[net.Conn]struct{}
+	mu         sync.Mutex
+	mode       Fault
+	pipelining bool
+	limit      int // of connections; 0: none
+	accepted   []Mail
+	open       map[net.Conn]struct{}
 }
 
 // SMTP starts a mail server; it ends with the test.
@@ -73,10 +77,11 @@ func SMTP(t testing.TB, mode Fault) *Sink {
 		_ = l.Close()
 		_ = s.normal.Close()
 		s.mu.Lock()
-		for c := range s.open {
+		open := slices.Collect(maps.Keys(s.open))
+		s.mu.Unlock()
+		for _, c := range open {
 			_ = c.Close()
 		}
-		s.mu.Unlock()
 		running.Wait()
 	})
 	return s
@@ -90,6 +95,20 @@ func (s *Sink) Set(mode Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mode = mode
+}
+
+// Pipelining has faulty servers take commands ahead of their replies, as a server without faults does always.
+func (s *Sink) Pipelining() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pipelining = true
+}
+
+// Limit has the server refuse connections beside so many.
+func (s *Sink) Limit(connections int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.limit = connections
 }
 
 // Accepted is every mail that the server has, in the order in which they came.
@@ -112,8 +131,13 @@ func (s *Sink) accept(running *sync.WaitGroup) {
 			return
 		}
 		s.mu.Lock()
-		mode := s.mode
-		s.open[conn] = struct{}{}
+		mode, pipelining := s.mode, s.pipelining
+		if s.limit > 0 && len(s.open) >= s.limit {
+			mode = SMTPConnect421
+		} else {
+			conn = counted{conn, s}
+			s.open[conn] = struct{}{}
+		}
 		s.mu.Unlock()
 		if mode == SMTPOK {
 			select {
@@ -124,10 +148,23 @@ func (s *Sink) accept(running *sync.WaitGroup) {
 			continue
 		}
 		running.Go(func() {
-			(&script{sink: s, conn: conn, in: textproto.NewReader(bufio.NewReader(conn)), mode: mode}).run()
+			(&script{sink: s, conn: conn, in: textproto.NewReader(bufio.NewReader(conn)), mode: mode, pipelining: pipelining}).run()
 			_ = conn.Close()
 		})
 	}
+}
+
+// counted is a connection of which the Sink knows when it ends.
+type counted struct {
+	net.Conn
+	sink *Sink
+}
+
+func (c counted) Close() error {
+	c.sink.mu.Lock()
+	delete(c.sink.open, c)
+	c.sink.mu.Unlock()
+	return c.Conn.Close()
 }
 
 // fromSink is the listener of the normal server: it gets its connections from the Sink.
@@ -186,6 +223,8 @@ type script struct {
 	mode Fault
 	mail Mail
 	done bool // a mail was accepted on this connection
+
+	pipelining bool
 }
 
 var errDrop = errors.New("drop the connection")
@@ -213,7 +252,11 @@ func (s *script) run() {
 func (s *script) answer(verb, argument string) error {
 	switch verb {
 	case "EHLO":
-		return s.say("250-sink.example\r\n250-8BITMIME\r\n250 ENHANCEDSTATUSCODES")
+		extensions := "250-sink.example\r\n250-8BITMIME\r\n"
+		if s.pipelining {
+			extensions += "250-PIPELINING\r\n"
+		}
+		return s.say(extensions + "250 ENHANCEDSTATUSCODES")
 	case "MAIL":
 		if s.mode == SMTPMail451 {
 			return s.say("451 4.7.1 greylisted")
@@ -223,7 +266,10 @@ func (s *script) answer(verb, argument string) error {
 		}
 		s.mail = Mail{From: address(argument)}
 	case "RCPT":
-		if s.mode == SMTPRcpt550 {
+		if s.mail.From == "" {
+			return s.say("503 5.5.1 MAIL first")
+		}
+		if s.mode == SMTPRcpt550 || s.mode == SMTPRcptGoesOn {
 			return s.say("550 5.1.1 no such user")
 		}
 		s.mail.To = append(s.mail.To, address(argument))
@@ -247,6 +293,9 @@ func (s *script) answer(verb, argument string) error {
 func (s *script) data() error {
 	if s.mode == SMTPDataDrop {
 		return errDrop
+	}
+	if len(s.mail.To) == 0 && s.mode != SMTPRcptGoesOn {
+		return s.say("503 5.5.1 RCPT first")
 	}
 	if err := s.say("354 go on"); err != nil {
 		return err
