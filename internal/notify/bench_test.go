@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
+	metricsof "runtime/metrics"
 	"slices"
 	"strings"
 	"sync"
@@ -115,19 +117,23 @@ SELECT tenant_id, recipient_id, `+task+` || '-' || t, $2, 'received', notice_id 
 }
 
 // bulkChange is what a bulk edit announces: for each account a message with its tasks.
-func bulkChange(b *testing.B, round int) []event.Message {
+func bulkChange(round int) []event.Message {
 	out := make([]event.Message, 0, benchWindows)
 	for window := range benchWindows {
-		r := event.TaskReassigned{Source: event.SourceHandover, Time: time.Now(), TenantID: "demo", AccountID: fmt.Sprintf("account-%d", window),
-			FromID: "maya", ToID: fmt.Sprintf("user-%d", window%benchPeople), Reason: event.BySegment, InitiatedBy: "noa", Policy: "move_all_tasks",
-			RoleChange: &event.RoleChangeRef{Source: "crm", ID: "1", Role: "success_manager", OccurredAt: time.Now()}}
-		for n := range benchTasks {
-			r.Tasks = append(r.Tasks, event.ReassignedTask{ID: fmt.Sprintf("task-%d-%d", window, n), Revision: int64(round), Title: fmt.Sprintf("Call the customer about renewal %d", n),
-				Source: "success_play", Priority: "High", URL: fmt.Sprintf("https://crm.example.com/tasks/%d-%d", window, n)})
-		}
-		out = append(out, r.Messages(uuid.NewString)...)
+		out = append(out, announcement(window, benchTasks, round)...)
 	}
 	return out
+}
+
+func announcement(window, tasks, round int) []event.Message {
+	r := event.TaskReassigned{Source: event.SourceHandover, Time: time.Now(), TenantID: "demo", AccountID: fmt.Sprintf("account-%d", window),
+		FromID: "maya", ToID: fmt.Sprintf("user-%d", window%benchPeople), Reason: event.BySegment, InitiatedBy: "noa", Policy: "move_all_tasks",
+		RoleChange: &event.RoleChangeRef{Source: "crm", ID: "1", Role: "success_manager", OccurredAt: time.Now()}}
+	for n := range tasks {
+		r.Tasks = append(r.Tasks, event.ReassignedTask{ID: fmt.Sprintf("task-%d-%d", window, n), Revision: int64(round), Title: fmt.Sprintf("Call the customer about renewal %d", n),
+			Source: "success_play", Priority: "High", URL: fmt.Sprintf("https://crm.example.com/tasks/%d-%d", window, n)})
+	}
+	return r.Messages(uuid.NewString)
 }
 
 // bare is a table with a row for each move that says everything, which nothing refers to.
@@ -150,17 +156,33 @@ func BenchmarkIntake(b *testing.B) {
 			w.exec(`VACUUM ANALYZE`)
 			round := 0
 			var batch []event.Message
+			open := func() []event.Message {
+				round++
+				w.exec(`UPDATE notices SET state = 'sent', finished_at = now() WHERE state = 'open'`)
+				w.exec(`CHECKPOINT`)
+				return bulkChange(round)
+			}
 			race(b, "moves", benchWindows*benchTasks,
 				contender{"handle", func() time.Duration {
-					round++
-					batch = bulkChange(b, round)
-					w.exec(`UPDATE notices SET state = 'sent', finished_at = now() WHERE state = 'open'`)
-					w.exec(`CHECKPOINT`)
+					batch = open()
 					return timed(func() {
 						for part := range slices.Chunk(batch, benchMessages) {
 							if err := w.Handle(context.Background(), part); err != nil {
 								b.Fatal(err)
 							}
+						}
+					})
+				}},
+				contender{"two_workers", func() time.Duration {
+					batch := open()
+					return timed(func() {
+						var workers errgroup.Group
+						workers.SetLimit(2)
+						for part := range slices.Chunk(batch, benchMessages) {
+							workers.Go(func() error { return w.Handle(context.Background(), part) })
+						}
+						if err := workers.Wait(); err != nil {
+							b.Fatal(err)
 						}
 					})
 				}},
@@ -184,6 +206,50 @@ func BenchmarkIntake(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkHugeBatch takes in 512 messages of 256 tasks at once, the most there can be, and says how much memory that takes
+// beside the messages themselves.
+func BenchmarkHugeBatch(b *testing.B) {
+	w := company(b, durable(b), 0)
+	round := 0
+	heap := func() float64 {
+		sample := []metricsof.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+		metricsof.Read(sample)
+		return float64(sample[0].Value.Uint64())
+	}
+	var peak float64
+	race(b, "moves", benchMessages*event.MaxTasksPerEvent, contender{"handle", func() time.Duration {
+		round++
+		var batch []event.Message
+		for m := range benchMessages {
+			batch = append(batch, announcement(m, event.MaxTasksPerEvent, round)...)
+		}
+		runtime.GC()
+		before, done := heap(), make(chan struct{})
+		var watch sync.WaitGroup
+		watch.Go(func() {
+			tick := time.NewTicker(time.Millisecond)
+			defer tick.Stop()
+			for {
+				select {
+				case <-tick.C:
+					peak = max(peak, heap()-before)
+				case <-done:
+					return
+				}
+			}
+		})
+		took := timed(func() {
+			if err := w.Handle(context.Background(), batch); err != nil {
+				b.Fatal(err)
+			}
+		})
+		close(done)
+		watch.Wait()
+		return took
+	}})
+	b.ReportMetric(peak/(1<<20), "peak_MiB")
 }
 
 func timed(f func()) time.Duration {
@@ -269,6 +335,9 @@ func BenchmarkRender(b *testing.B) {
 			return timed(func() {
 				for range mails {
 					if _, _, err := v.render(); err != nil {
+						b.Fatal(err)
+					}
+					if _, _, err := templateRows(v.Accounts[0].Tasks); err != nil {
 						b.Fatal(err)
 					}
 				}
