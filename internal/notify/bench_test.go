@@ -95,10 +95,12 @@ func company(b *testing.B, pool *pgxpool.Pool, past int) *world {
 	w.exec(`INSERT INTO users (tenant_id, user_id, name, email, time_zone)
 SELECT 'demo', 'user-' || n, 'Person ' || n, 'person-' || n || '@example.com', 'Europe/Berlin' FROM generate_series(0, $1) n`, benchPeople)
 	w.exec(`INSERT INTO accounts (tenant_id, account_id, name) SELECT 'demo', 'account-' || n, 'Customer ' || n || ' GmbH' FROM generate_series(0, $1) n`, benchWindows)
-	w.exec(`INSERT INTO tasks (tenant_id, task_id, account_id, title, assignee_id, revision, due_at, priority, url, assigned_at, effective_at)
-SELECT 'demo', 'task-' || w || '-' || t, 'account-' || w, 'Call the customer about renewal ' || t, 'user-' || w % $3, 1, now() + (t - 3) * interval '1 day', 'High',
-       'https://crm.example.com/tasks/' || w || '-' || t, now(), now()
-FROM generate_series(0, $1 - 1) w, generate_series(0, $2 - 1) t`, benchWindows, benchTasks, benchPeople)
+	w.exec(`INSERT INTO holdings (tenant_id, account_id, role, manual, assignee_id, n)
+SELECT 'demo', 'account-' || w, '', true, 'user-' || w % $3, $2 FROM generate_series(0, $1 - 1) w`, benchWindows, benchTasks, benchPeople)
+	w.exec(`INSERT INTO task_rows (tenant_id, task_id, account_id, title, source, role, holding, own_revision, base_assignee, due_at, priority, url, assigned_at, effective_at)
+SELECT tenant_id, 'task' || substr(account_id, 8) || '-' || t, account_id, 'Call the customer about renewal ' || t, 'manual', '', key, 1, assignee_id,
+       now() + (t - 3) * interval '1 day', 'High', 'https://crm.example.com/tasks/' || substr(account_id, 9) || '-' || t, now(), now()
+FROM holdings, generate_series(0, $1 - 1) t`, benchTasks)
 	w.exec(`INSERT INTO notices (tenant_id, recipient_id, account_id, state, opened_at, close_at, next_try_at, finished_at)
 SELECT 'demo', 'user-' || w % $2, 'account-' || w % $3, 'sent', now(), now(), now(), now() FROM generate_series(1, $1) w`, past, benchPeople, benchWindows)
 	w.gather("sent", "'past-' || notice_id", 1)
