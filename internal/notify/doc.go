@@ -11,7 +11,9 @@
 // window for ever, by a unique key, so mails don't repeat each other however often an event is delivered.
 //
 // A mail ([Notifier.RunOnce]) is claimed with a lease and a fence, then written, frozen and recorded as an attempt in
-// one transaction, then sent with none open, then its outcome is written if the fence still holds. So:
+// one transaction, then sent with none open, then its outcome is written if the fence still holds. Mails that are at the
+// same point share the transaction (see together): only one that is committed is sent, and all of them at once, so what a
+// crash leaves in doubt are the mails under way, 32 at most. So:
 //
 // Invariant: a notice's mail is accepted by the mail server at most once; and exactly once, unless nothing was left to
 // tell, it can't be delivered, or its last attempt ended without an answer. What nobody knows is shown as ambiguous and
