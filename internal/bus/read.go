@@ -1,0 +1,103 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"handover.io/pkg/event"
+)
+
+// Range is a part of a stream. Empty fields don't narrow it.
+type Range struct {
+	Subjects       []string  // patterns; any by default
+	FromSeq, ToSeq uint64    // both included
+	Since, Until   time.Time // of arrival; Since is included, Until is not
+	Batch          int       // the most messages read together; 512 by default
+}
+
+const defaultReadBatch = 512
+
+// Read gives the messages of a part of a stream to handle, in their order, in batches, without a durable consumer: nobody
+// else misses what it reads. It ends with what the stream holds when it begins. Pending is how many messages there are
+// after the batch, those beyond Until and ToSeq included. It returns the sequence up to which the stream has been read.
+//
+// An error is that of handle, which ends it, that of ctx, or the broker's; what was handled before stays handled. It
+// waits for a broker that goes away in between.
+func (b *Bus) Read(ctx context.Context, stream string, r Range, handle func(ctx context.Context, batch []event.Message, pending uint64) error) (uint64, error) {
+	if err := b.awaitConnected(ctx); err != nil {
+		return 0, err
+	}
+	_, end, err := b.StreamCreated(ctx, stream)
+	if err != nil {
+		return 0, err
+	}
+	if r.ToSeq != 0 {
+		end = min(end, r.ToSeq)
+	}
+	if end < r.FromSeq {
+		return end, nil
+	}
+	consumer, err := b.reader(ctx, stream, r)
+	if err != nil {
+		return 0, fmt.Errorf("read the stream %s: %w", stream, cause(ctx, err))
+	}
+	if consumer.CachedInfo().NumPending == 0 {
+		return end, nil
+	}
+	size := r.Batch
+	if size <= 0 {
+		size = defaultReadBatch
+	}
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(size))
+	if err != nil {
+		return 0, fmt.Errorf("read the stream %s: %w", stream, cause(ctx, err))
+	}
+	defer messages.Stop()
+	batch := make([]event.Message, 0, size)
+	for {
+		m, err := messages.Next(jetstream.NextContext(ctx))
+		if errors.Is(err, jetstream.ErrNoHeartbeat) {
+			continue
+		}
+		if err != nil {
+			return 0, fmt.Errorf("read the stream %s: %w", stream, cause(ctx, err))
+		}
+		at, err := m.Metadata()
+		if err != nil {
+			return 0, fmt.Errorf("read the stream %s: %w", stream, err)
+		}
+		beyond := at.Sequence.Stream > end || (!r.Until.IsZero() && !at.Timestamp.Before(r.Until))
+		if !beyond && !at.Timestamp.Before(r.Since) {
+			batch = append(batch, event.Message{
+				Subject: m.Subject(), Header: m.Headers(), Body: m.Data(), Stream: stream, Sequence: at.Sequence.Stream, StoredAt: at.Timestamp,
+			})
+		}
+		last := beyond || at.NumPending == 0 || at.Sequence.Stream == end
+		if len(batch) > 0 && (last || len(batch) == size) {
+			if err := handle(ctx, batch, at.NumPending); err != nil {
+				return 0, err
+			}
+			batch = make([]event.Message, 0, size)
+		}
+		if last {
+			return end, nil
+		}
+	}
+}
+
+func (b *Bus) reader(ctx context.Context, stream string, r Range) (jetstream.Consumer, error) {
+	ctx, cancel := b.request(ctx)
+	defer cancel()
+	config := jetstream.OrderedConsumerConfig{FilterSubjects: r.Subjects, DeliverPolicy: jetstream.DeliverAllPolicy}
+	switch {
+	case r.FromSeq != 0:
+		config.DeliverPolicy, config.OptStartSeq = jetstream.DeliverByStartSequencePolicy, r.FromSeq
+	case !r.Since.IsZero():
+		config.DeliverPolicy, config.OptStartTime = jetstream.DeliverByStartTimePolicy, &r.Since
+	}
+	return b.js.OrderedConsumer(ctx, stream, config)
+}
