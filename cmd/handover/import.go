@@ -62,7 +62,11 @@ func (a *app) importOne(what string, fields tabular.Fields, short string) *cobra
 				return err
 			}
 			api := upload.API{URL: t.URL, Token: t.Token, Client: http.DefaultClient, DryRun: dryRun}
-			sum, err := upload.Run(cmd.Context(), lines(objects), api.Import(what), progress, importChunk)
+			key := ""
+			if what == "tasks" {
+				key = "account_id" // whose row is locked and counted up once for all of them
+			}
+			sum, err := upload.Run(cmd.Context(), lines(objects, key), api.Import(what), progress, importChunk)
 			sum.DryRun = dryRun
 			return m.finish(a, what, [4]string{"created", "updated", "unchanged", "failed"}, sum, progress, err)
 		},

@@ -121,14 +121,14 @@ func (m *mapped) rows(a *app, name, what string) (rows, *upload.Progress, error)
 // rows reads the next row, and the object that the mapping makes of it; nil for one that is left out.
 type rows func() (*tabular.Row, *tabular.Body, error)
 
-// lines makes lines of NDJSON of objects.
-func lines(objects rows) upload.Next {
+// lines makes lines of NDJSON of objects; those that say the same of the field key, if it isn't "", may be sent together.
+func lines(objects rows, key string) upload.Next {
 	return func(body []byte) (upload.Row, []byte, error) {
 		row, object, err := objects()
 		if err != nil || object == nil {
 			return upload.Row{}, body, err
 		}
-		return upload.Row{Line: row.Line, ID: object.Text("id")}, append(object.AppendJSON(body), '\n'), nil
+		return upload.Row{Line: row.Line, ID: object.Text("id"), Key: object.Text(key)}, append(object.AppendJSON(body), '\n'), nil
 	}
 }
 

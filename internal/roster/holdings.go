@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -198,17 +199,14 @@ type holdingID struct {
 }
 
 const (
-	// The look-up is by an index of which but a few rows fit. Since heads are locked, what it finds stays where it is.
+	// The look-up is by the columns of one index, of which but a few rows fit. Since heads are locked, what it finds stays
+	// where it is.
 	joinPresent = `
 UPDATE holdings h SET n = h.n + w.n
 FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::text[], $6::int[]) WITH ORDINALITY AS w(tenant_id, account_id, role, manual, assignee_id, n, i)
 CROSS JOIN LATERAL (
-  (SELECT p.ctid FROM holdings p
-   WHERE p.tenant_id = w.tenant_id AND p.assignee_id = w.assignee_id AND p.account_id = w.account_id AND p.role = w.role AND p.manual = w.manual LIMIT 1)
-  UNION ALL
-  (SELECT p.ctid FROM holdings p
-   WHERE w.assignee_id IS NULL AND p.tenant_id = w.tenant_id AND p.assignee_id IS NULL AND p.account_id = w.account_id AND p.role = w.role AND p.manual = w.manual LIMIT 1)
-) p
+  SELECT p.ctid FROM holdings p
+  WHERE p.tenant_id = w.tenant_id AND p.assignee_id = w.assignee_id AND p.account_id = w.account_id AND p.role = w.role AND p.manual = w.manual LIMIT 1) p
 WHERE h.ctid = p.ctid
 RETURNING w.i, h.key, h.moves`
 	leaveSome = `
@@ -219,28 +217,45 @@ DELETE FROM holdings h USING unnest($1::text[], $2::text[], $3::bigint[], $4::in
 WHERE h.tenant_id = w.tenant_id AND h.account_id = w.account_id AND h.key = w.key AND h.n = w.n`
 )
 
+// joinPresentOfNobody is joinPresent for tasks that are with nobody.
+var joinPresentOfNobody = strings.Replace(joinPresent, "p.assignee_id = w.assignee_id", "p.assignee_id IS NULL", 1)
+
 // joinHoldings adds n tasks to one holding of each kind, and tells its key and moves. Nothing is read before: where there
 // are many accounts, that would be most of the work.
 func joinHoldings(ctx context.Context, tx pgx.Tx, joined []holding) error {
-	if len(joined) == 0 {
-		return nil
-	}
-	of := make([]*holding, len(joined))
+	var somebodys, nobodys, fresh []*holding
 	for i := range joined {
-		of[i] = &joined[i]
+		if h := &joined[i]; h.assignee != handover.Nobody {
+			somebodys = append(somebodys, h)
+		} else {
+			nobodys = append(nobodys, h)
+		}
 	}
-	rows, err := tx.Query(ctx, joinPresent, columnsOfKinds(of)...)
-	if err != nil {
-		return fmt.Errorf("join holdings: %w", err)
+	for _, present := range []struct {
+		sql string
+		of  []*holding
+	}{{joinPresent, somebodys}, {joinPresentOfNobody, nobodys}} {
+		if len(present.of) == 0 {
+			continue
+		}
+		rows, err := tx.Query(ctx, present.sql, columnsOfKinds(present.of)...)
+		if err != nil {
+			return fmt.Errorf("join holdings: %w", err)
+		}
+		var i, key, moves int64
+		if _, err := pgx.ForEachRow(rows, []any{&i, &key, &moves}, func() error {
+			present.of[i-1].key, present.of[i-1].moves = key, moves
+			return nil
+		}); err != nil {
+			return fmt.Errorf("join holdings: %w", err)
+		}
 	}
-	var i, key, moves int64
-	if _, err := pgx.ForEachRow(rows, []any{&i, &key, &moves}, func() error {
-		of[i-1].key, of[i-1].moves = key, moves
-		return nil
-	}); err != nil {
-		return fmt.Errorf("join holdings: %w", err)
+	for i := range joined {
+		if h := &joined[i]; h.key == 0 {
+			fresh = append(fresh, h)
+		}
 	}
-	if err := makeHoldings(ctx, tx, slices.DeleteFunc(of, func(h *holding) bool { return h.key != 0 })); err != nil {
+	if err := makeHoldings(ctx, tx, fresh); err != nil {
 		return fmt.Errorf("make holdings: %w", err)
 	}
 	return nil

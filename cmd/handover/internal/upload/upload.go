@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"slices"
 	"time"
 
@@ -14,48 +13,6 @@ import (
 
 	"handover.io/cmd/handover/internal/tabular"
 )
-
-// Row says where a row came from.
-type Row struct {
-	Line int
-	ID   string
-}
-
-// Chunk is rows that are sent together.
-type Chunk struct {
-	Rows []Row
-	Body []byte // a line for each
-	ends []int  // of the lines
-}
-
-// Lines are the lines of the body, without their ends.
-func (c Chunk) Lines() iter.Seq2[int, []byte] {
-	return func(yield func(int, []byte) bool) {
-		begin := 0
-		for i, end := range c.ends {
-			if !yield(i, c.Body[begin:end-1]) {
-				return
-			}
-			begin = end
-		}
-	}
-}
-
-// without is the chunk without those of its rows.
-func (c Chunk) without(rows map[int]tabular.Problem) Chunk {
-	var rest Chunk
-	for i, line := range c.Lines() {
-		if _, out := rows[i]; !out {
-			rest.add(c.Rows[i], append(append(rest.Body, line...), '\n'))
-		}
-	}
-	return rest
-}
-
-// add adds a row, whose line is what the body has more.
-func (c *Chunk) add(row Row, body []byte) {
-	c.Rows, c.Body, c.ends = append(c.Rows, row), body, append(c.ends, len(body))
-}
 
 // Next appends the line of the next row to body. It appends nothing for one that is left out; the error is a
 // *tabular.Problem for one that can't be made, or io.EOF.
@@ -123,8 +80,10 @@ func Run(ctx context.Context, next Next, send Send, to Reporter, o Options) (Sum
 	room <- new(reading)
 	go func() {
 		defer close(read)
+		var spare Chunk
 		for c := range room {
 			c.fill(next, o)
+			c.Chunk, spare = c.gathered(spare)
 			select {
 			case read <- c:
 			case <-ctx.Done():
@@ -141,7 +100,8 @@ func Run(ctx context.Context, next Next, send Send, to Reporter, o Options) (Sum
 		if len(c.Rows) > 0 {
 			var err error
 			if answer, err = patiently(ctx, send, c.Chunk, o.Patience, to); err != nil {
-				return sum, fmt.Errorf("lines %d to %d were not taken: %w", c.Rows[0].Line, c.Rows[len(c.Rows)-1].Line, err)
+				first, last := c.span()
+				return sum, fmt.Errorf("lines %d to %d were not taken: %w", first, last, err)
 			}
 		}
 		sum.add(c, answer, to)
@@ -179,7 +139,7 @@ func (sum *Summary) add(c *reading, answer Answer, to Reporter) {
 
 // fill reads a chunk, in the room of one that has been sent.
 func (c *reading) fill(next Next, o Options) {
-	*c = reading{Chunk: Chunk{c.Rows[:0], c.Body[:0], c.ends[:0]}}
+	*c = reading{Chunk: c.empty()}
 	for len(c.Rows)+len(c.refused) < o.Rows && len(c.Body) < o.Bytes {
 		row, body, err := next(c.Body)
 		var problem *tabular.Problem

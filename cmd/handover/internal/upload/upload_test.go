@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"handover.io/cmd/handover/internal/tabular"
 	"handover.io/cmd/handover/internal/upload"
@@ -69,6 +70,53 @@ func TestEveryRowIsCountedOnce(t *testing.T) {
 	if diff := cmp.Diff([]int{1, 3, 12, 13, 23, 25}, to.refused); diff != "" {
 		t.Errorf("refused (-want +got)\n%s", diff)
 	}
+}
+
+// However rows are gathered, each is sent once with its own line, and those of one id in the order of the file.
+func TestRowsOfOneKeyAreSentTogether(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		var rows []upload.Row
+		for i := range rapid.IntRange(0, 40).Draw(t, "rows") {
+			rows = append(rows, upload.Row{Line: i + 1, ID: fmt.Sprint(rapid.IntRange(0, 200).Draw(t, "id")), Key: rapid.StringMatching("[xyz]?").Draw(t, "key")})
+		}
+		read := 0
+		next := func(body []byte) (upload.Row, []byte, error) {
+			if read == len(rows) {
+				return upload.Row{}, body, io.EOF
+			}
+			read++
+			return rows[read-1], fmt.Appendln(body, rows[read-1]), nil
+		}
+		var sent []upload.Row
+		apart := 0 // times that a row doesn't follow one of its own key
+		send := func(_ context.Context, c upload.Chunk) (upload.Answer, error) {
+			for i, line := range c.Lines() {
+				if want := fmt.Sprint(c.Rows[i]); string(line) != want {
+					t.Fatalf("row %s has the line %q", want, line)
+				}
+				if i == 0 || c.Rows[i].Key != c.Rows[i-1].Key {
+					apart++
+				}
+			}
+			sent = append(sent, c.Rows...)
+			return upload.Answer{Created: len(c.Rows)}, nil
+		}
+		sum, err := upload.Run(t.Context(), next, send, &notebook{}, upload.Options{Rows: 15, Bytes: 1000})
+		if err != nil || sum.Rows != len(rows) {
+			t.Fatalf("%+v, %v", sum, err)
+		}
+		lines, last, ids := map[int]bool{}, map[string]int{}, map[string]bool{}
+		for _, r := range sent {
+			if lines[r.Line] || last[r.ID] > r.Line || rows[r.Line-1] != r {
+				t.Fatalf("%v was sent twice, or too late, or as another one: %v", r, sent)
+			}
+			lines[r.Line], last[r.ID], ids[r.ID] = true, r.Line, true
+		}
+		if len(ids) == len(rows) && apart > 4*(len(rows)/15+1) {
+			t.Fatalf("rows of one key aren't together: %v", sent)
+		}
+	})
 }
 
 func TestAServiceThatIsAwayIsWaitedFor(t *testing.T) {
