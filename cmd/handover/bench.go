@@ -52,6 +52,13 @@ Exit code 1 when an answer was wrong: such a result counts for nothing.`,
 			if _, err := o.Check(); err != nil {
 				return err
 			}
+			if from != "" {
+				for _, measuring := range []string{"mix", "accounts", "tasks", "changes", "huge", "runs", "dir"} {
+					if cmd.Flags().Changed(measuring) {
+						return fmt.Errorf("--from measures nothing: leave out --%s", measuring)
+					}
+				}
+			}
 			report, err := a.bench(cmd.Context(), o, from)
 			if err != nil {
 				return failed(err)
@@ -74,10 +81,10 @@ Exit code 1 when an answer was wrong: such a result counts for nothing.`,
 	c.Flags().StringSliceVar(&o.Mixes, "mix", []string{"unique"}, "what to run")
 	c.Flags().IntVar(&o.Accounts, "accounts", 20_000, "accounts of the data set")
 	c.Flags().IntVar(&o.Tasks, "tasks", 1_000_000, "tasks of the data set, a multiple of the accounts")
-	c.Flags().IntVar(&o.Changes, "changes", 0, "role changes of a run (default 10,000; trickle and read 400)")
+	c.Flags().IntVar(&o.Changes, "changes", 0, "role changes of a run, of every mix (default 10,000; huge 1, trickle and read 400)")
 	c.Flags().IntVar(&o.Huge, "huge", 100_000, "open tasks of the account of the mix huge")
 	c.Flags().IntVar(&o.Runs, "runs", 1, "how often each is run; the median is shown")
-	c.Flags().StringVar(&o.Dir, "dir", "", "where the data set is kept; without it, in a temporary directory")
+	c.Flags().StringVar(&o.Dir, "dir", "", "where the data set is kept (1.5 GB by default); without it, in a temporary directory")
 	c.Flags().StringVar(&chart, "chart", "", "file for a picture of the results (SVG)")
 	c.Flags().StringVar(&from, "from", "", "measure nothing: show the results in this file, written by --json")
 	return c
@@ -92,10 +99,10 @@ func (a *app) bench(ctx context.Context, o bench.Options, from string) (bench.Re
 		}
 		var report bench.Report
 		if err := json.Unmarshal(text, &report); err != nil {
-			return bench.Report{}, fmt.Errorf("%s: %w; it must be what --json wrote", from, err)
+			return bench.Report{}, fmt.Errorf("--from: %s: %w; it must be what --json wrote", from, err)
 		}
 		if len(report.Results) == 0 {
-			return bench.Report{}, fmt.Errorf("%s has no results; it must be what --json wrote", from)
+			return bench.Report{}, fmt.Errorf("--from: %s has no results; it must be what --json wrote", from)
 		}
 		return report, nil
 	}

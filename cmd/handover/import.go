@@ -20,7 +20,8 @@ func (a *app) importCommand() *cobra.Command {
 		Use:   "import",
 		Short: "Load users, accounts and tasks from CSV or NDJSON",
 		Long: `Loads what another system knows, in the order users, accounts, tasks: each needs the ones before.
-Loading a file again changes nothing, and only what differs from what was loaded last is news.
+Loading a file again changes nothing, as long as no id is in it twice: only what differs from what was
+told last is news.
 Rows that can't be taken are told one by one, with line, field and remedy, and the others are taken.
 ` + mappingHelp,
 		Example: `  handover import users users.csv

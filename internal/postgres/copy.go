@@ -10,7 +10,7 @@ import (
 )
 
 // Rows gathers rows for COPY in its binary format, which costs the server, and us, less than anything else. Every row is
-// begun with Row, and then has its columns in their order. After a Copy the room is there for other rows.
+// begun with Row, and then has its columns in their order. After a Copy, which empties it, the room is there for other rows.
 type Rows struct{ buf []byte }
 
 // binarySignature is followed by no flags and no header extension.
@@ -45,8 +45,12 @@ var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
 // Time is a column of type timestamptz.
 func (r *Rows) Time(t time.Time) { r.Bigint(t.UnixMicro() - epoch) }
 
-// Copy sends the rows by a COPY … FROM STDIN (FORMAT binary), whose columns must have the types of theirs.
+// Copy sends the rows by a COPY … FROM STDIN (FORMAT binary), whose columns must have the types of theirs. Without
+// rows it does nothing.
 func (r *Rows) Copy(ctx context.Context, tx pgx.Tx, sql string) error {
+	if len(r.buf) == 0 {
+		return nil
+	}
 	r.buf = binary.BigEndian.AppendUint16(r.buf, 0xffff)
 	_, err := tx.Conn().PgConn().CopyFrom(ctx, bytes.NewReader(r.buf), sql)
 	r.buf = r.buf[:0]

@@ -140,14 +140,14 @@ func (all holdings) write(ctx context.Context, tx pgx.Tx) error {
 		return fmt.Errorf("make holdings: %w", err)
 	}
 	if len(present) > 0 {
-		_, err := tx.Exec(ctx, updateHoldings, append(columnsOfHoldings(present), column(present, func(h *holding) *string { return orNull(h.assignee) }),
+		err := execEach(ctx, tx, len(present), updateHoldings, append(columnsOfHoldings(present), column(present, func(h *holding) *string { return orNull(h.assignee) }),
 			column(present, func(h *holding) int64 { return h.moves }), column(present, func(h *holding) int32 { return int32(h.n) }))...)
 		if err != nil {
 			return fmt.Errorf("write holdings: %w", err)
 		}
 	}
 	if len(empty) > 0 {
-		if _, err := tx.Exec(ctx, deleteHoldings, columnsOfHoldings(empty)...); err != nil {
+		if err := execEach(ctx, tx, len(empty), deleteHoldings, columnsOfHoldings(empty)...); err != nil {
 			return fmt.Errorf("delete holdings: %w", err)
 		}
 	}
@@ -269,12 +269,17 @@ func leaveHoldings(ctx context.Context, tx pgx.Tx, left map[holdingID]int) error
 	of := slices.SortedFunc(maps.Keys(left), func(a, b holdingID) int {
 		return cmp.Or(CompareAccounts(a.Account, b.Account), cmp.Compare(a.key, b.key))
 	})
+	written := 0
 	for _, sql := range []string{leaveAll, leaveSome} {
-		_, err := tx.Exec(ctx, sql, column(of, func(h holdingID) string { return h.TenantID }), column(of, func(h holdingID) string { return h.AccountID }),
+		tag, err := tx.Exec(ctx, sql, column(of, func(h holdingID) string { return h.TenantID }), column(of, func(h holdingID) string { return h.AccountID }),
 			column(of, func(h holdingID) int64 { return h.key }), column(of, func(h holdingID) int32 { return int32(left[h]) }))
 		if err != nil {
 			return fmt.Errorf("leave holdings: %w", err)
 		}
+		written += int(tag.RowsAffected())
+	}
+	if written != len(of) {
+		return fmt.Errorf("leave holdings: %w", &missingRowsError{want: len(of), got: written})
 	}
 	return nil
 }

@@ -287,7 +287,7 @@ func (f *fold) writeAssignees(ctx context.Context) error {
 		for i, t := range leave {
 			own[i] = t.Revision - joined[i].moves
 		}
-		_, err := f.tx.Exec(ctx, rejoin, column(leave, func(t movedTask) string { return t.move.TenantID }), column(leave, func(t movedTask) string { return t.ID }),
+		err := execEach(ctx, f.tx, len(leave), rejoin, column(leave, func(t movedTask) string { return t.move.TenantID }), column(leave, func(t movedTask) string { return t.ID }),
 			column(joined, func(h *holding) int64 { return h.key }), own)
 		if err != nil {
 			return err

@@ -3,6 +3,7 @@ package roster
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -14,7 +15,6 @@ import (
 )
 
 const (
-	// Whoever has inserted the task since it was looked for did so on another account: the locks are not the right ones.
 	copyTasks = `
 COPY task_rows (tenant_id, task_id, account_id, title, status, source, role, priority, url, due_at, created_at,
                 holding, closed_assignee, own_revision, base_assignee, assigned_at, effective_at, base_revision, synced_assignee) FROM STDIN (FORMAT binary)`
@@ -154,6 +154,7 @@ func (s *taskSync) writeTasks(ctx context.Context, fresh, present, taken []*task
 	if len(fresh) > 0 {
 		appendTasks(&s.room.rows, s.tenant, fresh)
 		if err := s.room.rows.Copy(ctx, s.tx, copyTasks); postgres.UniqueViolation(err, "task_rows_pkey") {
+			// Whoever has inserted the task since it was looked for did so on another account: the locks are not the right ones.
 			return errChanged
 		} else if err != nil {
 			return err
@@ -165,8 +166,8 @@ func (s *taskSync) writeTasks(ctx context.Context, fresh, present, taken []*task
 		}
 	}
 	if len(present) > 0 {
-		if _, err := s.tx.Exec(ctx, updateTasks, columnsOfTasks(s.tenant, present)...); err != nil {
-			return err
+		if err := execEach(ctx, s.tx, len(present), updateTasks, columnsOfTasks(s.tenant, present)...); err != nil {
+			return fmt.Errorf("write tasks: %w", err)
 		}
 	}
 	if len(taken) > 0 {

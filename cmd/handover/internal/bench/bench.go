@@ -40,7 +40,7 @@ func (o Options) Check() (Options, error) {
 		o.Mixes = []string{"unique"}
 	}
 	names, _ := Mixes()
-	if slices.Equal(o.Mixes, []string{"all"}) {
+	if slices.Contains(o.Mixes, "all") {
 		o.Mixes = names
 	}
 	for _, m := range o.Mixes {
@@ -54,7 +54,7 @@ func (o Options) Check() (Options, error) {
 		missing int
 	}{{"--accounts", &o.Accounts, 20_000}, {"--tasks", &o.Tasks, 1_000_000}, {"--huge", &o.Huge, 100_000}, {"--runs", &o.Runs, 1}} {
 		if *n.value < 0 {
-			return o, fmt.Errorf("%s must be positive", n.flag)
+			return o, fmt.Errorf("%s must not be negative (0 is %d)", n.flag, n.missing)
 		}
 		if *n.value == 0 {
 			*n.value = n.missing
@@ -62,7 +62,7 @@ func (o Options) Check() (Options, error) {
 	}
 	switch {
 	case o.Changes < 0:
-		return o, errors.New("--changes must be positive")
+		return o, errors.New("--changes must not be negative (0 is as many as the mix says)")
 	case o.Accounts%10 != 0 || o.Accounts < 40:
 		return o, errors.New("--accounts must be a multiple of ten, at least 40: the tenants share them evenly")
 	case o.Tasks%o.Accounts != 0:
