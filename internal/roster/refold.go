@@ -25,7 +25,7 @@ func Refold(ctx context.Context, tx pgx.Tx, accounts []Account, fresh map[int64]
 	}
 	f := fold{tx: tx, fresh: fresh, known: map[Account]*knownAccount{}}
 	f.tenants, f.ids = columns(sorted(accounts))
-	for _, step := range []func(context.Context) error{f.readChanges, f.readFirstOwners, f.decideOwners, f.decideAssignees, f.writeAssignees} {
+	for _, step := range []func(context.Context) error{f.readChanges, f.readFirstOwners, f.writeOwners, f.decideAssignees, f.writeAssignees} {
 		if err := step(ctx); err != nil {
 			return nil, nil, fmt.Errorf("fold accounts again: %w", err)
 		}
@@ -132,12 +132,19 @@ ON CONFLICT (tenant_id, account_id, role) DO UPDATE SET
   latest_at = greatest(r.latest_at, excluded.since)
 WHERE (r.owner_id, r.last_person, r.since) IS DISTINCT FROM (excluded.owner_id, excluded.last_person, excluded.since)`
 
-func (f *fold) decideOwners(ctx context.Context) error {
+// foldAll folds what is known of the accounts.
+func (f *fold) foldAll() {
+	for _, k := range f.known {
+		k.history = k.Fold()
+	}
+}
+
+func (f *fold) writeOwners(ctx context.Context) error {
+	f.foldAll()
 	var tenants, ids, roles []string
 	var owners, lastPersons []*string
 	var since []*time.Time
 	for a, k := range f.known {
-		k.history = k.Fold()
 		for role, state := range k.history.Roles {
 			tenants, ids, roles = append(tenants, a.TenantID), append(ids, a.AccountID), append(roles, role)
 			owners, lastPersons = append(owners, orNull(state.Owner)), append(lastPersons, orNull(state.LastPerson))
