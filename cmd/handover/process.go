@@ -274,7 +274,7 @@ func (p *process) serve(operations *operation.Operations) error {
 		}))
 	}
 	handler := newHandler(web.Config{
-		Roster: p.roster, Operations: operations, Notices: notify.New(p.pool, notify.Config{}), Pool: p.pool, Events: p.publish,
+		Roster: p.roster, Operations: operations, Notices: notify.New(p.pool, notify.Config{}), Pool: p.pool, Events: p.accept,
 		Ready: map[string]func(context.Context) error{
 			"database": p.pool.Ping,
 			"broker": func(context.Context) error {
@@ -308,9 +308,17 @@ func (p *process) serve(operations *operation.Operations) error {
 	return nil
 }
 
-// publish is for events that arrive by HTTP: they are accepted when the stream has them all.
-func (p *process) publish(ctx context.Context, messages []event.Message) error {
-	_, err := p.bus.Publish(ctx, messages)
+// accept is for events that arrive by HTTP: they are accepted when the outbox has them all, with the broker or without it,
+// and whatever becomes of its streams.
+func (p *process) accept(ctx context.Context, messages []event.Message) error {
+	entries := make([]journal.Entry, len(messages))
+	for i, m := range messages {
+		entries[i] = journal.Entry{Stream: event.StreamRoleChanges, Message: m}
+	}
+	err := postgres.InTx(ctx, p.pool, func(ctx context.Context, tx pgx.Tx) error { return journal.Accept(ctx, tx, entries) })
+	if err == nil {
+		p.relay.Offer(entries)
+	}
 	return err
 }
 

@@ -94,6 +94,37 @@ func TestSameIDIsOwedOnce(t *testing.T) {
 	}
 }
 
+func TestWhatIsAcceptedAgainIsOwedAgain(t *testing.T) {
+	t.Parallel()
+	pool := testkit.Postgres(t)
+	s := &stream{}
+	relay := journal.NewRelay(pool, s.publish, zap.NewNop())
+	accept := func(entries ...journal.Entry) []journal.Entry {
+		t.Helper()
+		err := postgres.InTx(t.Context(), pool, func(ctx context.Context, tx pgx.Tx) error { return journal.Accept(ctx, tx, entries) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return entries
+	}
+	accept(entry("a"), entry("a"), entry("b"))
+	if got := unpublished(t, pool); got != 2 {
+		t.Fatalf("%d owed, want 2", got)
+	}
+	if _, err := relay.Sweep(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if again := accept(entry("b"), entry("c")); again[0].Key != 0 || again[1].Key == 0 || unpublished(t, pool) != 2 {
+		t.Fatalf("%d owed, keys %d and %d", unpublished(t, pool), again[0].Key, again[1].Key)
+	}
+	if _, err := relay.Sweep(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]int{"a": 1, "b": 2, "c": 1}, s.times); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestWhatFailsIsSweptUntilItIsThere(t *testing.T) {
 	t.Parallel()
 	pool := testkit.Postgres(t)

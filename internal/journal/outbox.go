@@ -66,6 +66,33 @@ func Append(ctx context.Context, tx pgx.Tx, entries []Entry) error {
 	return nil
 }
 
+const oweAgain = `
+INSERT INTO outbox_owed (key)
+SELECT key FROM outbox WHERE stream = 'ROLE_CHANGES' AND message_id = ANY($1)
+ON CONFLICT DO NOTHING`
+
+// Accept is [Append] for role changes from outside, which may come again: because an answer got lost, or because what was
+// wrong about them has been mended. Those that are in the outbox already are published once more; the broker drops what
+// it has had within two minutes, and the reassigner knows what it has recorded.
+func Accept(ctx context.Context, tx pgx.Tx, entries []Entry) error {
+	if err := Append(ctx, tx, entries); err != nil {
+		return err
+	}
+	var again []string
+	for _, e := range entries {
+		if e.Key == 0 {
+			again = append(again, e.ID)
+		}
+	}
+	if len(again) == 0 {
+		return nil
+	}
+	if _, err := tx.Exec(ctx, oweAgain, again); err != nil {
+		return fmt.Errorf("outbox: owe again: %w", err)
+	}
+	return nil
+}
+
 const structuredContentType = "application/cloudevents+json"
 
 func structured(h map[string][]string) bool {

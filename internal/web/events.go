@@ -27,15 +27,15 @@ const (
 
 	// eventLimit is for one event; the broker takes up to 1 MB, and a role change needs a few hundred bytes.
 	eventLimit = 256 << 10
-	// batchLimit is what one batch may hold: few enough that their acknowledgement fits the time of a request.
+	// batchLimit is what one batch may hold: few enough for one transaction.
 	batchLimit = 1000
 	// bulkFrom is from how many events on a batch is bulk work, which single changes don't queue behind.
 	bulkFrom = 100
 )
 
-// Accepted says how many events the stream has.
+// Accepted says how many events were taken.
 type Accepted struct {
-	Accepted int `json:"accepted" doc:"Events that are safely on the stream." example:"1"`
+	Accepted int `json:"accepted" doc:"Events that are kept, and published at once or as soon as the broker is there." example:"1"`
 }
 
 func (s *server) events() {
@@ -46,7 +46,7 @@ func (s *server) events() {
 		summary: "Publish role changes as CloudEvents",
 		about: "Takes AccountRoleChanged events (`io.handover.account.role.changed.v1`) by the CloudEvents HTTP binding: structured (`" + mediaEvent +
 			"`), binary (`ce-*` headers, the data as body) or a batch of up to 1,000 (`" + mediaEvents + "`), which is taken whole or not at all. " +
-			"The answer comes when the stream has acknowledged them; what becomes of them shows in the account's history. " +
+			"The answer comes when they are kept for good; what becomes of them shows in the account's history. " +
 			"`data.tenant_id` must be the tenant of the token, and `data.initiated_by` its user, unless it has the right `sync`. " +
 			"Events with the same source and id are one event, so a repeat does nothing. `data.tasks` needs the setting `allow_task_override`.",
 		status: http.StatusAccepted, limit: wideBodyLimit, anyMedia: true,
@@ -102,12 +102,7 @@ func (s *server) takeEvents(ctx context.Context) (int, error) {
 	if err := refused.problem(); err != nil || len(messages) == 0 {
 		return 0, err
 	}
-	if err := s.Events(ctx, messages); err != nil {
-		return 0, newProblem(http.StatusServiceUnavailable,
-			"The stream has not acknowledged the events. Send the same again: what it already has it recognises.").
-			with("Retry-After", "2").because(err)
-	}
-	return len(messages), nil
+	return len(messages), s.Events(ctx, messages)
 }
 
 // mayOverride tells at once what would otherwise become a dead letter.

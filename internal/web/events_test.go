@@ -183,7 +183,7 @@ func TestAPolicyOfItsOwnNeedsTheTenantsLeave(t *testing.T) {
 	w.post(structured, own).want(t, http.StatusAccepted)
 }
 
-func TestEventsThatTheStreamDoesNotTake(t *testing.T) {
+func TestEventsThatCannotBeKept(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.refuse = errAway

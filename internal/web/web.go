@@ -27,7 +27,7 @@ type Config struct {
 	Notices    *notify.Notifier
 	// Pool is for the idempotency keys alone.
 	Pool *pgxpool.Pool
-	// Events publishes role changes, and returns when the stream has them all: what was accepted is safe.
+	// Events takes role changes to be published, all or none, and returns when they are safe.
 	Events func(ctx context.Context, messages []event.Message) error
 	// Ready are the checks of /readyz, by the name of what they check.
 	Ready    map[string]func(ctx context.Context) error

@@ -38,7 +38,7 @@ type world struct {
 
 	mu        sync.Mutex
 	published []event.Message
-	refuse    error // what the stream answers to events
+	refuse    error // what taking events fails with
 	away      map[string]error
 }
 
@@ -99,7 +99,7 @@ func (w *world) publish(_ context.Context, messages []event.Message) error {
 	return nil
 }
 
-var errAway = errors.New("dial tcp 10.1.2.3:4222: connection refused")
+var errAway error = &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("10.1.2.3:5432: connection refused")}
 
 // token makes a token of the tenant's user with these rights. It is known as tenant-user-rights.
 func (w *world) token(tenant, user string, rights ...string) string {
