@@ -97,6 +97,9 @@ func (p *process) start(ctx context.Context) error {
 	if err := p.prepare(ctx); err != nil {
 		return err
 	}
+	if err := p.watchStreams(ctx); err != nil {
+		return err
+	}
 	if p.local() {
 		if err := p.makeDemo(ctx); err != nil {
 			return fmt.Errorf("demo company: %w", err)

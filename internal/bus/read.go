@@ -19,19 +19,26 @@ type Range struct {
 	Batch          int       // the most messages read together; 512 by default
 }
 
-const defaultReadBatch = 512
+const (
+	defaultReadBatch = 512
+	// askEvery is how often a read makes sure that the stream is still the one that it began with.
+	askEvery = 5 * time.Second
+)
+
+// ErrAnotherStream ends a read of a stream that was made again, or lost its end, meanwhile.
+var ErrAnotherStream = errors.New("the stream was made again, or lost its end, while it was read")
 
 // Read gives the messages of a part of a stream to handle, in their order, in batches, without a durable consumer: nobody
 // else misses what it reads. It ends with what the stream holds when it begins. Pending is how many messages there are
 // after the batch, those beyond Until and ToSeq included. It returns the sequence up to which the stream has been read.
 //
-// An error is that of handle, which ends it, that of ctx, or the broker's; what was handled before stays handled. It
-// waits for a broker that goes away in between.
+// An error is that of handle, which ends it, that of ctx, or the broker's, or ErrAnotherStream; what was handled before
+// stays handled. It waits for a broker that goes away in between.
 func (b *Bus) Read(ctx context.Context, stream string, r Range, handle func(ctx context.Context, batch []event.Message, pending uint64) error) (uint64, error) {
 	if err := b.awaitConnected(ctx); err != nil {
 		return 0, err
 	}
-	_, end, err := b.StreamCreated(ctx, stream)
+	created, end, err := b.StreamCreated(ctx, stream)
 	if err != nil {
 		return 0, err
 	}
@@ -57,11 +64,17 @@ func (b *Bus) Read(ctx context.Context, stream string, r Range, handle func(ctx 
 		return 0, fmt.Errorf("read the stream %s: %w", stream, cause(ctx, err))
 	}
 	defer messages.Stop()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go b.watchRead(ctx, stream, created, end, stop)
 	batch := make([]event.Message, 0, size)
 	for {
 		m, err := messages.Next(jetstream.NextContext(ctx))
 		if errors.Is(err, jetstream.ErrNoHeartbeat) {
 			continue
+		}
+		if context.Cause(ctx) == ErrAnotherStream {
+			err = ErrAnotherStream
 		}
 		if err != nil {
 			return 0, fmt.Errorf("read the stream %s: %w", stream, cause(ctx, err))
@@ -85,6 +98,23 @@ func (b *Bus) Read(ctx context.Context, stream string, r Range, handle func(ctx 
 		}
 		if last {
 			return end, nil
+		}
+	}
+}
+
+// watchRead stops a read that could wait for ever: for messages that the stream doesn't have any more.
+func (b *Bus) watchRead(ctx context.Context, stream string, created time.Time, end uint64, stop context.CancelCauseFunc) {
+	tick := time.NewTicker(askEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if now, last, err := b.StreamCreated(ctx, stream); err == nil && (!now.Equal(created) || last < end) {
+			stop(ErrAnotherStream)
+			return
 		}
 	}
 }

@@ -125,12 +125,15 @@ RETURNING n.notice_id, n.fence, n.tenant_id, n.recipient_id, n.account_id,
   n.account_id = '' OR EXISTS (SELECT FROM notices c WHERE c.merged_into = n.notice_id)`
 )
 
-// claim takes the mails that are due, the longest waiting first.
+// claim takes the mails that are due, the longest waiting first; none while mails are on hold.
 func (n *Notifier) claim(ctx context.Context) ([]claim, error) {
 	var claims []claim
 	var p plan
 	err := postgres.InTx(ctx, n.pool, func(ctx context.Context, tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockClaims); err != nil {
+			return err
+		}
+		if held, err := n.held(ctx, tx); err != nil || held {
 			return err
 		}
 		windows, now, err := due(ctx, tx)

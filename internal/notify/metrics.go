@@ -12,6 +12,7 @@ type metrics struct {
 	moves    *prometheus.CounterVec // outcome: told, repeated, own, refused
 	windows  *prometheus.GaugeVec   // state: open, due, ambiguous
 	paused   prometheus.Gauge
+	held     prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -33,6 +34,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		windows: with.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "handover_notices_open", Help: "Notice windows that are not finished, or ambiguous, by state.",
 		}, []string{"state"}),
+		held: with.NewGauge(prometheus.GaugeOpts{
+			Name: "handover_notices_on_hold", Help: "1 while no mail goes out because mails were put on hold.",
+		}),
 		paused: with.NewGauge(prometheus.GaugeOpts{
 			Name: "handover_notices_channel_paused", Help: "1 while sending pauses because the mail channel is out of order.",
 		}),

@@ -9,6 +9,7 @@ import (
 	netmail "net/mail"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -53,6 +54,7 @@ type Notifier struct {
 	log     *zap.Logger
 	metrics *metrics
 	channel channel
+	onHold  atomic.Bool // as the last claim found it
 	woken   chan struct{}
 
 	begins   together[claim, begun]
@@ -158,6 +160,11 @@ func (n *Notifier) gauge(ctx context.Context) {
 	n.metrics.windows.WithLabelValues("open").Set(float64(c.Open))
 	n.metrics.windows.WithLabelValues("due").Set(float64(c.Due))
 	n.metrics.windows.WithLabelValues("ambiguous").Set(float64(c.Ambiguous))
+	if hold, err := n.Held(ctx); err == nil && hold == nil {
+		n.metrics.held.Set(0)
+	} else if err == nil {
+		n.metrics.held.Set(1)
+	}
 }
 
 var errNoSender = errors.New("notify: no Sender is configured")

@@ -60,6 +60,34 @@ func newURL(t testing.TB, options string) string {
 	return url
 }
 
+// CopyDatabase returns the URL of a copy of the database as it is now, dropped when the test ends: what a dump would bring
+// back. Whoever is connected to the original is cut off.
+func CopyDatabase(t testing.TB, from string) string {
+	t.Helper()
+	s, err := startOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := strings.TrimPrefix(u.Path, "/")
+	// Nobody may be connected while it is copied.
+	for _, sql := range []string{"ALTER DATABASE " + name + " WITH ALLOW_CONNECTIONS false",
+		"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '" + name + "'"} {
+		if err := s.execute(sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer func() {
+		if err := s.execute("ALTER DATABASE " + name + " WITH ALLOW_CONNECTIONS true"); err != nil {
+			t.Error(err)
+		}
+	}()
+	return newURL(t, "TEMPLATE "+name)
+}
+
 // NewDatabase returns the URL of a database of the test's own, with the schema, and a pool on it.
 func NewDatabase(t testing.TB) (string, *pgxpool.Pool) {
 	t.Helper()
