@@ -73,6 +73,7 @@ func (n *Notifier) Handle(ctx context.Context, batch []event.Message) error {
 	n.metrics.moves.WithLabelValues("told").Add(float64(done.stored))
 	n.metrics.moves.WithLabelValues("repeated").Add(float64(done.staged - done.stored))
 	n.metrics.moves.WithLabelValues("own").Add(float64(done.own))
+	n.metrics.moves.WithLabelValues("silent").Add(float64(done.silent))
 	n.metrics.moves.WithLabelValues("refused").Add(float64(done.refused))
 	if done.closed {
 		n.wake()
@@ -104,8 +105,8 @@ type incoming struct {
 
 // taken counts what a batch did.
 type taken struct {
-	staged, stored, own, refused int
-	closed                       bool // a window that was overdue
+	staged, stored, own, silent, refused int
+	closed                               bool // a window that was overdue
 }
 
 // decode is stricter than the contract: what reaches the tables must be text that they can hold.
@@ -143,8 +144,8 @@ func (n *Notifier) take(ctx context.Context, tx pgx.Tx, moves []incoming, carefu
 	if err != nil {
 		return done, nil, err
 	}
-	entries, unusable, own := stage(moves, modes)
-	done.own = own
+	entries, unusable, own, silent := stage(moves, modes)
+	done.own, done.silent = own, silent
 	if entries, err = appendTakenBack(ctx, tx, entries, moves, modes); err != nil {
 		return done, nil, err
 	}
@@ -187,8 +188,9 @@ func noticeModes(ctx context.Context, tx pgx.Tx, moves []incoming) (map[string]s
 	return modes, nil
 }
 
-// stage turns messages into entries for those who received tasks. Who moved tasks to themself needs no mail about it.
-func stage(moves []incoming, modes map[string]string) (entries []entry, unusable []journal.DeadLetter, own int) {
+// stage turns messages into entries for those who received tasks. Who moved tasks to themself needs no mail about it, and
+// what is silent tells nobody.
+func stage(moves []incoming, modes map[string]string) (entries []entry, unusable []journal.DeadLetter, own, silent int) {
 	for _, m := range moves {
 		mode, known := modes[m.TenantID]
 		switch {
@@ -197,6 +199,8 @@ func stage(moves []incoming, modes map[string]string) (entries []entry, unusable
 				Consumer: event.ConsumerNotifier, Message: m.message, Reason: event.ReasonTenantUnknown,
 				Detail: "there is no tenant " + m.TenantID,
 			})
+		case m.Silent:
+			silent += len(m.Tasks)
 		case m.ToID == "":
 		case m.ToID == m.InitiatedBy:
 			own += len(m.Tasks)
@@ -204,7 +208,7 @@ func stage(moves []incoming, modes map[string]string) (entries []entry, unusable
 			entries = append(entries, m.entries(m.ToID, received, mode)...)
 		}
 	}
-	return entries, unusable, own
+	return entries, unusable, own, silent
 }
 
 func (m incoming) entries(recipient, kind, mode string) []entry {
@@ -241,7 +245,7 @@ WHERE (
 func appendTakenBack(ctx context.Context, tx pgx.Tx, entries []entry, moves []incoming, modes map[string]string) ([]entry, error) {
 	var candidates []entry
 	for _, m := range moves {
-		if mode, known := modes[m.TenantID]; known && m.Correction && m.FromID != "" && m.FromID != m.InitiatedBy && m.FromID != m.ToID {
+		if mode, known := modes[m.TenantID]; known && m.Correction && !m.Silent && m.FromID != "" && m.FromID != m.InitiatedBy && m.FromID != m.ToID {
 			candidates = append(candidates, m.entries(m.FromID, takenBack, mode)...)
 		}
 	}

@@ -262,3 +262,34 @@ func TestAnIntakeThatFailsLeavesNothing(t *testing.T) {
 	}
 	w.expect("ada acme open")
 }
+
+// Nobody is mailed about a silent move, also not about one that takes something back; the mails after it tell the truth.
+func TestSilentMoveIsNotMailed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	quiet := func(r event.TaskReassigned) event.TaskReassigned {
+		r.Silent = true
+		return r
+	}
+	w.handle(w.move("acme", "maya", "ada", "t1", "t2"))
+	w.elapse(DefaultWindow)
+	w.run(1)
+	w.tells(0, 1, "t1", "t2")
+
+	back := w.move("acme", "ada", "lee", "t1")
+	back.Correction = true
+	w.handle(quiet(back), quiet(w.move("acme", "maya", "lee", "t3")))
+	w.expect("ada acme sent")
+	w.elapse(DefaultWindow)
+	w.run(0)
+
+	// The task that silence brought goes on, another comes: the mail has what its recipient has now, once.
+	w.handle(w.move("acme", "lee", "ada", "t3"), w.move("acme", "maya", "lee", "t4"))
+	w.elapse(DefaultWindow)
+	w.run(2)
+	w.tells(1, 3, "t3")
+	w.tells(2, 3, "t4")
+	if n := w.number(`SELECT count(*) FROM notice_items WHERE task_id = 't3'`); n != 1 {
+		t.Errorf("t3 has %d items", n)
+	}
+}

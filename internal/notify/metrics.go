@@ -9,7 +9,7 @@ type metrics struct {
 	finished *prometheus.CounterVec // outcome: the state a window ended in
 	attempts *prometheus.CounterVec // outcome of a try
 	lag      prometheus.Histogram
-	moves    *prometheus.CounterVec // outcome: told, repeated, own, refused
+	moves    *prometheus.CounterVec // outcome: told, repeated, own, silent, refused
 	windows  *prometheus.GaugeVec   // state: open, due, ambiguous
 	paused   prometheus.Gauge
 	held     prometheus.Gauge

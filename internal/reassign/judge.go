@@ -85,11 +85,11 @@ CROSS JOIN LATERAL (SELECT content FROM role_changes c WHERE c.digest = k.digest
 SELECT DISTINCT p.tenant_id FROM unnest($1::text[], $2::text[]) AS p(tenant_id, user_id)
 WHERE (SELECT 1 FROM users u WHERE u.tenant_id = p.tenant_id AND u.user_id = p.user_id LIMIT 1) IS NULL`
 	// A share lock: nobody who receives here can leave before this commits.
-	judgePeople = `
+	judgePeople  = lookAtPeople + ` ORDER BY u.tenant_id, u.user_id FOR SHARE OF u`
+	lookAtPeople = `
 SELECT u.tenant_id, u.user_id, u.left_at
 FROM unnest($1::text[], $2::text[]) AS p(tenant_id, user_id)
-JOIN users u ON u.tenant_id = p.tenant_id AND u.user_id = p.user_id
-ORDER BY u.tenant_id, u.user_id FOR SHARE OF u`
+JOIN users u ON u.tenant_id = p.tenant_id AND u.user_id = p.user_id`
 )
 
 // judge marks what is known already and refuses what can't be: by the clock of the database, the tenants, and the people
@@ -99,6 +99,12 @@ func judge(ctx context.Context, tx pgx.Tx, batch []delivery) (people, error) {
 	if err != nil {
 		return nil, fmt.Errorf("judge role changes: %w", err)
 	}
+	known.judge(batch)
+	return judgeReceivers(ctx, tx, batch, known.strangers)
+}
+
+// judge is what can be said without a lock.
+func (known known) judge(batch []delivery) {
 	for i := range batch {
 		d := &batch[i]
 		if d.problem != nil || d.known {
@@ -119,7 +125,6 @@ func judge(ctx context.Context, tx pgx.Tx, batch []delivery) (people, error) {
 			d.refuse(event.ReasonOverrideRefused, "data.tasks", "the tenant doesn't allow a change from outside to carry its own policy; leave it out, or allow it in the settings")
 		}
 	}
-	return judgeReceivers(ctx, tx, batch, known.strangers)
 }
 
 // known is what a batch is judged by, read in one go before anything is locked.
@@ -191,10 +196,16 @@ func judgeReceivers(ctx context.Context, tx pgx.Tx, batch []delivery, strangers 
 			return nil, fmt.Errorf("wait for syncs of users: %w", err)
 		}
 	}
-	found, err := lockPeople(ctx, tx, receivers(batch))
+	found, err := readPeople(ctx, tx, judgePeople, receivers(batch))
 	if err != nil {
 		return nil, fmt.Errorf("lock those who receive: %w", err)
 	}
+	found.judge(batch)
+	return found, nil
+}
+
+// judge refuses changes to those whom nobody knows, or who had left.
+func (found people) judge(batch []delivery) {
 	for i := range batch {
 		d := &batch[i]
 		if d.problem != nil || d.known || d.change.NewOwnerID == "" {
@@ -208,17 +219,16 @@ func judgeReceivers(ctx context.Context, tx pgx.Tx, batch []delivery, strangers 
 			d.refuse(event.ReasonOwnerUnavailable, "data.new_owner_id", "had left by "+who.LeftAt.UTC().Format(time.RFC3339)+"; name somebody who is here")
 		}
 	}
-	return found, nil
 }
 
-// lockPeople are those of wanted who are known, kept from leaving.
-func lockPeople(ctx context.Context, tx pgx.Tx, wanted persons) (people, error) {
+// readPeople are those of wanted who are known.
+func readPeople(ctx context.Context, tx pgx.Tx, sql string, wanted persons) (people, error) {
 	found := make(people, len(wanted))
 	if len(wanted) == 0 {
 		return found, nil
 	}
 	tenants, ids := wanted.columns()
-	rows, err := tx.Query(ctx, judgePeople, tenants, ids)
+	rows, err := tx.Query(ctx, sql, tenants, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -255,8 +265,12 @@ func (r *Reassigner) deadLetters(batch []delivery) []journal.DeadLetter {
 		if d.problem == nil {
 			continue
 		}
+		consumer := r.Consumer
+		if consumer == "" {
+			consumer = event.ConsumerOf(d.message.Subject)
+		}
 		letters = append(letters, journal.DeadLetter{
-			Consumer: r.Consumer, Message: d.message, Reason: d.problem.Reason, Detail: d.problem.Error(), UserID: d.waitFor, OperationID: d.operation(),
+			Consumer: consumer, Message: d.message, Reason: d.problem.Reason, Detail: d.problem.Error(), UserID: d.waitFor, OperationID: d.operation(),
 		})
 	}
 	return letters

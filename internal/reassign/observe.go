@@ -19,16 +19,17 @@ import (
 
 // result is what handling a batch came to.
 type result struct {
-	recorded, known, refused int
-	folded                   int // accounts folded again
-	moves                    []roster.Move
-	entries                  []journal.Entry
-	took                     time.Duration
+	recorded, known int
+	refused         []journal.DeadLetter
+	folded          int // accounts folded again
+	moves           []roster.Move
+	entries         []journal.Entry
+	took            time.Duration
 }
 
 func (r result) plus(o result) result {
-	r.recorded, r.known, r.refused, r.folded = r.recorded+o.recorded, r.known+o.known, r.refused+o.refused, r.folded+o.folded
-	r.moves, r.entries = append(r.moves, o.moves...), append(r.entries, o.entries...)
+	r.recorded, r.known, r.folded = r.recorded+o.recorded, r.known+o.known, r.folded+o.folded
+	r.refused, r.moves, r.entries = append(r.refused, o.refused...), append(r.moves, o.moves...), append(r.entries, o.entries...)
 	return r
 }
 
@@ -44,7 +45,7 @@ func (r result) tasksMoved() int {
 func (r result) fields(consumer string, messages []event.Message) []zap.Field {
 	fields := []zap.Field{
 		zap.String("consumer", consumer), zap.Int("changes", len(messages)), zap.Int("recorded", r.recorded), zap.Int("known", r.known),
-		zap.Int("dead_letters", r.refused), zap.Int("accounts_folded", r.folded), zap.Int("tasks_moved", r.tasksMoved()), zap.Duration("took", r.took),
+		zap.Int("dead_letters", len(r.refused)), zap.Int("accounts_folded", r.folded), zap.Int("tasks_moved", r.tasksMoved()), zap.Duration("took", r.took),
 	}
 	if len(messages) == 1 {
 		fields = append(fields, zap.String("tenant_id", event.TenantOf(messages[0].Subject)), zap.Uint64("stream_sequence", messages[0].Sequence))
@@ -74,7 +75,7 @@ func newMetrics(reg prometheus.Registerer, consumer string) *metrics {
 func (m *metrics) observe(r result) {
 	m.recorded.Add(float64(r.recorded))
 	m.known.Add(float64(r.known))
-	m.refused.Add(float64(r.refused))
+	m.refused.Add(float64(len(r.refused)))
 	m.moved.Add(float64(r.tasksMoved()))
 	m.seconds.Observe(r.took.Seconds())
 }

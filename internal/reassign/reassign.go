@@ -32,7 +32,8 @@ import (
 
 // Config is what a reassigner needs beside the database.
 type Config struct {
-	Consumer   string                // the durable consumer that it works for; names its dead letters
+	Consumer   string                // the durable consumer that it works for; names its dead letters. Empty: that of each message's lane
+	Silent     bool                  // nobody is mailed about its moves
 	Offer      func([]journal.Entry) // takes what a commit wants published; must not block
 	Logger     *zap.Logger
 	Registerer prometheus.Registerer // nil: metrics are kept, but not registered
@@ -53,6 +54,19 @@ func New(pool *pgxpool.Pool, c Config) *Reassigner {
 // Handle applies a batch of messages from ROLE_CHANGES. Nil means that each of them has had its effect, now or before, or
 // is a dead letter; an error means that none of them had any, and that the batch must come again.
 func (r *Reassigner) Handle(ctx context.Context, messages []event.Message) error {
+	_, err := r.Apply(ctx, messages)
+	return err
+}
+
+// Outcome is what a batch came to.
+type Outcome struct {
+	Recorded, Known int
+	Refused         []journal.DeadLetter // without those that were dead letters before
+	Moves           []roster.Move
+}
+
+// Apply is [Reassigner.Handle] that tells what came of it.
+func (r *Reassigner) Apply(ctx context.Context, messages []event.Message) (Outcome, error) {
 	start := time.Now()
 	batch := decode(messages)
 	ctx, span := startSpan(ctx, r.Consumer, batch)
@@ -60,12 +74,12 @@ func (r *Reassigner) Handle(ctx context.Context, messages []event.Message) error
 	done, err := r.apply(ctx, batch)
 	if err != nil {
 		span.RecordError(err)
-		return err
+		return Outcome{}, err
 	}
 	done.took = time.Since(start)
 	r.metrics.observe(done)
 	r.Logger.Info("role changes handled", done.fields(r.Consumer, messages)...)
-	return nil
+	return Outcome{Recorded: done.recorded, Known: done.known, Refused: done.refused, Moves: done.moves}, nil
 }
 
 // apply applies the batch in one transaction. A batch that the database refuses for its data is split until the bad
@@ -112,7 +126,7 @@ func (r *Reassigner) transact(ctx context.Context, tx pgx.Tx, batch []delivery) 
 	if err != nil {
 		return result{}, err
 	}
-	moves, entries, err := roster.Refold(ctx, tx, recorded.late, recorded.lateKeys)
+	moves, entries, err := r.refold(ctx, tx, recorded)
 	if err != nil {
 		return result{}, err
 	}
@@ -125,14 +139,24 @@ func (r *Reassigner) transact(ctx context.Context, tx pgx.Tx, batch []delivery) 
 		return result{}, err
 	}
 	done := result{
-		known: len(batch) - len(recorded.fresh) - countRefused(batch), recorded: len(recorded.fresh), refused: len(refused),
+		known: len(batch) - len(recorded.fresh) - countRefused(batch), recorded: len(recorded.fresh), refused: refused,
 		folded: len(recorded.late), moves: append(recorded.moves, moves...), entries: slices.Concat(announced, entries, buried),
 	}
 	return done, operation.Progress(ctx, tx, progress(recorded.fresh, done.moves, refused))
 }
 
+func (r *Reassigner) refold(ctx context.Context, tx pgx.Tx, recorded recorded) ([]roster.Move, []journal.Entry, error) {
+	if r.Silent {
+		return roster.RefoldSilently(ctx, tx, recorded.late, recorded.lateKeys)
+	}
+	return roster.Refold(ctx, tx, recorded.late, recorded.lateKeys)
+}
+
 // announce tells of the moves of the fast path, and hands on what it gave to people who have left since.
 func (r *Reassigner) announce(ctx context.Context, tx pgx.Tx, recorded recorded, people people) ([]journal.Entry, error) {
+	for i := range recorded.moves {
+		recorded.moves[i].Silent = r.Silent
+	}
 	entries := roster.Announcements(recorded.moves)
 	if err := journal.Append(ctx, tx, entries); err != nil {
 		return nil, err

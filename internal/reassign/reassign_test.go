@@ -12,7 +12,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/zap"
 
+	"handover.io/internal/journal"
+	"handover.io/internal/reassign"
+	"handover.io/internal/roster"
 	"handover.io/internal/testkit"
 	"handover.io/pkg/event"
 )
@@ -371,4 +376,56 @@ func TestManyReassignersAtOnceShuffledAndDoubled(t *testing.T) {
 	if got := one[int](w, `SELECT count(*) FROM role_changes`); got != accounts*length {
 		t.Errorf("%d recorded, want %d", got, accounts*length)
 	}
+}
+
+// A silent reassigner announces what it does, marked for those who mail, on either path; and takes both lanes.
+func TestSilentMovesAreMarked(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.policy("move_all_tasks")
+	w.task("fast", "a", "manual", "")
+	w.task("folded", "b", "manual", "")
+	r := reassign.New(w.pool, reassign.Config{Silent: true, Offer: func([]journal.Entry) {}, Logger: zap.NewNop()})
+	stranger := w.message(w.change("c4", "a", "bob", "nobody.known", 3))
+	stranger.Subject = event.SubjectRoleBulk("acme")
+	messages := []event.Message{w.message(w.change("c1", "a", "ann", "bob", 0)), w.message(w.change("c2", "b", "ann", "bob", 0)), w.message(w.change("c3", "b", "bob", "cyd", 1)), stranger}
+	judged := judge(w, messages)
+	done, err := r.Apply(w.ctx, messages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if done.Recorded != 3 || done.Known != 0 || len(done.Moves) != 2 || len(done.Refused) != 1 || done.Refused[0].Consumer != event.ConsumerReassignerBulk {
+		t.Errorf("came to %+v", done)
+	}
+	for _, body := range all[[]byte](w, `SELECT body FROM outbox WHERE stream = 'TASK_REASSIGNMENTS'`) {
+		e, err := event.DecodeTaskReassigned(event.Message{Body: body})
+		if err != nil || !e.Silent {
+			t.Errorf("announced %+v, %v", e, err)
+		}
+	}
+	if diff := cmp.Diff([]string{"fast 1: ann→bob", "folded 1: ann→cyd"}, w.announced(), cmpopts.SortSlices(strings.Compare)); diff != "" {
+		t.Error(diff)
+	}
+	for i, j := range judged {
+		if refused := i == 3; j.Missing() == refused || (refused && (j.Refused.Reason != event.ReasonOwnerUnknown || j.Refused.Consumer != event.ConsumerReassignerBulk)) || (!refused && j.Change.Policy != "move_all_tasks") {
+			t.Errorf("foresaw of message %d: %+v", i, j)
+		}
+	}
+	for i, j := range judge(w, messages) {
+		if j.Known == (i == 3) {
+			t.Errorf("message %d, afterwards: %+v", i, j)
+		}
+	}
+}
+
+// judge foresees in a transaction that can't write.
+func judge(w *world, messages []event.Message) (judged []roster.Judged) {
+	w.Helper()
+	if err := pgx.BeginTxFunc(w.ctx, w.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) (err error) {
+		judged, err = reassign.Judge(w.ctx, tx, messages)
+		return err
+	}); err != nil {
+		w.Fatal(err)
+	}
+	return judged
 }

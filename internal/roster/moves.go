@@ -31,6 +31,7 @@ type Move struct {
 	By         string  // the user who caused it
 	From, To   string  // or handover.Nobody
 	Correction bool
+	Silent     bool // nobody is to be mailed about it
 	At         time.Time
 	Tasks      []event.ReassignedTask
 }
@@ -60,7 +61,7 @@ func Announcements(moves []Move) []journal.Entry {
 func (m Move) event() event.TaskReassigned {
 	e := event.TaskReassigned{
 		Source: event.SourceHandover, Time: m.At, TenantID: m.TenantID, AccountID: m.AccountID, FromID: m.From, ToID: m.To,
-		Reason: m.Reason, InitiatedBy: m.By, Correction: m.Correction, Tasks: m.Tasks,
+		Reason: m.Reason, InitiatedBy: m.By, Correction: m.Correction, Silent: m.Silent, Tasks: m.Tasks,
 	}
 	if c := m.Cause; c != nil {
 		e.Policy, e.Traceparent = string(c.Policy), c.Traceparent

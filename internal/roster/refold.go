@@ -20,6 +20,15 @@ import (
 //
 // It returns the moves and the outbox entries to offer after the commit.
 func Refold(ctx context.Context, tx pgx.Tx, accounts []Account, fresh map[int64]bool) ([]Move, []journal.Entry, error) {
+	return refold(ctx, tx, accounts, fresh, false)
+}
+
+// RefoldSilently is [Refold] with moves that nobody is mailed about.
+func RefoldSilently(ctx context.Context, tx pgx.Tx, accounts []Account, fresh map[int64]bool) ([]Move, []journal.Entry, error) {
+	return refold(ctx, tx, accounts, fresh, true)
+}
+
+func refold(ctx context.Context, tx pgx.Tx, accounts []Account, fresh map[int64]bool, silent bool) ([]Move, []journal.Entry, error) {
 	if len(accounts) == 0 {
 		return nil, nil, nil
 	}
@@ -29,6 +38,9 @@ func Refold(ctx context.Context, tx pgx.Tx, accounts []Account, fresh map[int64]
 		if err := step(ctx); err != nil {
 			return nil, nil, fmt.Errorf("fold accounts again: %w", err)
 		}
+	}
+	for i := range f.moves {
+		f.moves[i].Silent = silent
 	}
 	entries := Announcements(f.moves)
 	if err := journal.Append(ctx, tx, entries); err != nil {

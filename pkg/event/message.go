@@ -46,6 +46,19 @@ func SubjectTaskReassigned(tenant string) string { return prefixTaskReassigned +
 // SubjectDead is where a consumer puts what it can't use.
 func SubjectDead(consumer, tenant string) string { return prefixDead + consumer + "." + tenant }
 
+// ConsumerOf is the durable consumer that what is on a subject of ours goes to, or "" when it isn't one.
+func ConsumerOf(subject string) string {
+	switch {
+	case strings.HasPrefix(subject, prefixRoleChanged):
+		return ConsumerReassigner
+	case strings.HasPrefix(subject, prefixRoleBulk):
+		return ConsumerReassignerBulk
+	case strings.HasPrefix(subject, prefixTaskReassigned):
+		return ConsumerNotifier
+	}
+	return ""
+}
+
 // TenantOf is the last token of a subject of ours, or "" when the subject has none that is a valid tenant id.
 func TenantOf(subject string) string {
 	tenant := subject[strings.LastIndexByte(subject, '.')+1:]

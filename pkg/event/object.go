@@ -111,6 +111,14 @@ func (o *object) boolean(name string) bool {
 	return string(raw) == "true"
 }
 
+// flag is a boolean that may be absent or null.
+func (o *object) flag(name string) bool {
+	if raw := o.get(name); raw == nil || raw[0] == 'n' {
+		return false
+	}
+	return o.boolean(name)
+}
+
 // whole is a whole number, however it is written: JSON has 1, 1.0 and 1e0 for the same.
 func (o *object) whole(name string) int64 {
 	raw := o.get(name)

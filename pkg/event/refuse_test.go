@@ -280,6 +280,7 @@ func TestBadAnnouncementIsRefusedWithFieldAndRemedy(t *testing.T) {
 		"no initiator":          {object{"data.initiated_by": nil}, event.ReasonInvalid, "data.initiated_by", "is required"},
 		"no correction":         {object{"data.correction": nil}, event.ReasonInvalid, "data.correction", "is required"},
 		"correction a text":     {object{"data.correction": "true"}, event.ReasonInvalid, "data.correction", "true or false, not a string"},
+		"silent a text":         {object{"data.silent": "true"}, event.ReasonInvalid, "data.silent", "true or false, not a string"},
 		"no policy":             {object{"data.policy": nil}, event.ReasonInvalid, "data.policy", "must be one of keep_tasks,"},
 		"no role change":        {object{"data.role_change": nil}, event.ReasonInvalid, "data.role_change", "is required with the reason"},
 		"role change a text":    {object{"data.role_change": "1"}, event.ReasonInvalid, "data.role_change", "an object, not a string"},

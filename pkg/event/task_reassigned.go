@@ -36,7 +36,9 @@ type TaskReassigned struct {
 	Policy     string // that judged the change; empty with the reason "assigned"
 	// Correction is true when a late change revised an earlier move.
 	Correction bool
-	Tasks      []ReassignedTask
+	// Silent is true when nobody is to be mailed about it: history that was made up for long after.
+	Silent bool
+	Tasks  []ReassignedTask
 }
 
 // RoleChangeRef names a role change and says what it was.
@@ -99,6 +101,9 @@ func (r TaskReassigned) writeData(w *objectWriter) {
 	}
 	w.optional("policy", r.Policy)
 	w.boolean("correction", r.Correction)
+	if r.Silent {
+		w.boolean("silent", true)
+	}
 }
 
 // fill writes the member "tasks", the last one, with as many as fit and at least one, and returns how many that were.
@@ -157,6 +162,7 @@ func DecodeTaskReassigned(m Message) (TaskReassigned, error) {
 		FromID: data.orNull("from_id", "that nobody had the tasks"), ToID: data.orNull("to_id", "that nobody has them now"),
 		Reason: data.required("reason"), InitiatedBy: data.required("initiated_by"), RoleChange: decodeRoleChangeRef(data.inside("role_change")),
 		Policy: data.optional("policy"), Correction: data.boolean("correction"),
+		Silent: data.flag("silent"),
 	}
 	for _, t := range data.list("tasks") {
 		r.Tasks = append(r.Tasks, decodeTask(t))

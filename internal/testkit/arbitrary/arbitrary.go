@@ -118,7 +118,7 @@ func Reassigned(least, most int) *rapid.Generator[event.TaskReassigned] {
 			Time: Time().Draw(t, "time"), TenantID: Tenant().Draw(t, "tenant"), AccountID: ID().Draw(t, "account"),
 			FromID: IDOrNone().Draw(t, "from"), ToID: IDOrNone().Draw(t, "to"), InitiatedBy: ID().Draw(t, "by"),
 			Reason:     rapid.SampledFrom(append(slices.Clone(event.RoleChangeReasons), event.ByAssigned)).Draw(t, "reason"),
-			Correction: rapid.Bool().Draw(t, "correction"),
+			Correction: rapid.Bool().Draw(t, "correction"), Silent: rapid.Bool().Draw(t, "silent"),
 		}
 		if r.Reason != event.ByAssigned {
 			r.Policy = rapid.SampledFrom(event.Policies).Draw(t, "policy")
