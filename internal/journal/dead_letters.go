@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,84 +29,143 @@ type DeadLetter struct {
 
 // Headers of a dead letter on its stream; the original's headers and body stay as they were.
 const (
-	HeaderReason   = "Handover-Dead-Reason"
-	HeaderDetail   = "Handover-Dead-Detail"
-	HeaderStream   = "Handover-Dead-Stream"
-	HeaderSequence = "Handover-Dead-Sequence"
-	HeaderSubject  = "Handover-Dead-Subject"
+	HeaderReason   = deadPrefix + "Reason"
+	HeaderDetail   = deadPrefix + "Detail"
+	HeaderStream   = deadPrefix + "Stream"
+	HeaderSequence = deadPrefix + "Sequence"
+	HeaderSubject  = deadPrefix + "Subject"
+
+	deadPrefix = "Handover-Dead-"
 )
 
-const bury = `
+// States of a dead letter.
+const (
+	Dead       = "dead"       // waits for somebody
+	Retried    = "retried"    // was sent again; nobody has handled it yet
+	Resolved   = "resolved"   // sent again it was handled
+	Superseded = "superseded" // sent again it was refused for another reason, and is another dead letter now
+	Dropped    = "dropped"    // somebody decided that it isn't needed
+)
+
+const (
+	buriedState = `SELECT state FROM dead_letters WHERE digest = $1 FOR UPDATE`
+	// What somebody dropped stays dropped when it is merely delivered again, as by a replay; $13 is that it was retried.
+	bury = `
 INSERT INTO dead_letters AS d (digest, tenant_id, consumer, reason, detail, user_id, operation_id, stream, stream_sequence, subject, header, body)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-ON CONFLICT (digest) DO UPDATE SET state = 'dead', tries = d.tries + 1, updated_at = clock_timestamp() WHERE d.state <> 'dead'
+ON CONFLICT (digest) DO UPDATE SET state = 'dead', tries = d.tries + 1, detail = excluded.detail, outcome = NULL, tasks_moved = NULL,
+  superseded_by = NULL, updated_at = clock_timestamp()
+WHERE d.state IN ('retried', 'resolved', 'superseded') OR d.state = 'dropped' AND $13
 RETURNING key, tries`
+	supersede = `
+UPDATE dead_letters d SET state = 'superseded', superseded_by = n.key, updated_at = clock_timestamp()
+FROM (SELECT key FROM dead_letters WHERE digest = $2) n
+WHERE d.key = $1 AND d.key <> n.key AND d.state IN ('dead', 'retried')
+RETURNING coalesce(d.operation_id, '')`
+)
 
-// Bury keeps the letters and announces them on the dead-letter stream, as part of tx. It returns the outbox entries to
-// offer after the commit and those letters that weren't buried before: a redelivered message is the same dead letter.
-func Bury(ctx context.Context, tx pgx.Tx, letters []DeadLetter) ([]Entry, []DeadLetter, error) {
-	var entries []Entry
-	var fresh []DeadLetter
-	for _, l := range letters {
-		if l.Message.Body == nil {
-			l.Message.Body = []byte{} // an empty message is one too
-		}
-		header, err := json.Marshal(storable(l.Message.Header))
-		if err != nil {
-			return nil, nil, fmt.Errorf("dead letter: header: %w", err)
-		}
-		digest, tenant := l.digest(), event.TenantOf(l.Message.Subject)
-		var key int64
-		var tries int
-		err = tx.QueryRow(ctx, bury, digest, tenant, l.Consumer, l.Reason, l.Detail, null(l.UserID), null(l.OperationID),
-			l.Message.Stream, int64(l.Message.Sequence), l.Message.Subject, header, l.Message.Body).Scan(&key, &tries)
-		if err == pgx.ErrNoRows {
-			continue
-		}
-		if err != nil {
-			return nil, nil, fmt.Errorf("dead letter: %w", err)
-		}
-		fresh = append(fresh, l)
-		entries = append(entries, l.entry(tenant, fmt.Sprintf("dead-%s-%d", hex.EncodeToString(digest[:]), tries)))
-	}
-	return entries, fresh, Append(ctx, tx, entries)
+// Buried is what burying came to.
+type Buried struct {
+	Entries []Entry      // to offer after the commit
+	Fresh   []DeadLetter // that weren't dead before: a redelivered message is the same dead letter
+	// Refused is by how many the changes of each of our operations that are dead letters became more, or less.
+	Refused map[string]int
 }
 
+// Bury keeps the letters and announces them on the dead-letter stream, as part of tx. One that was a retry of a dead
+// letter is that one again, or takes its place when it is refused for another reason now.
+func Bury(ctx context.Context, tx pgx.Tx, letters []DeadLetter) (Buried, error) {
+	done := Buried{Refused: map[string]int{}}
+	if len(letters) == 0 {
+		return done, nil
+	}
+	messages := make([]event.Message, len(letters))
+	for i, l := range letters {
+		messages[i] = l.Message
+	}
+	retried, err := genuine(ctx, tx, messages)
+	if err != nil {
+		return done, err
+	}
+	for i, l := range letters {
+		if err := done.bury(ctx, tx, l, retried[i]); err != nil {
+			return done, err
+		}
+	}
+	delete(done.Refused, "")
+	return done, Append(ctx, tx, done.Entries)
+}
+
+func (b *Buried) bury(ctx context.Context, tx pgx.Tx, l DeadLetter, retried int64) error {
+	if l.Message.Body == nil {
+		l.Message.Body = []byte{} // an empty message is one too
+	}
+	l.Message.Header = original(l.Message.Header)
+	header, err := json.Marshal(l.Message.Header)
+	if err != nil {
+		return fmt.Errorf("dead letter: header: %w", err)
+	}
+	digest, tenant := l.digest(), event.TenantOf(l.Message.Subject)
+	var was string
+	if err := tx.QueryRow(ctx, buriedState, digest).Scan(&was); err != nil && err != pgx.ErrNoRows {
+		return fmt.Errorf("dead letter: %w", err)
+	}
+	var key int64
+	var tries int
+	err = tx.QueryRow(ctx, bury, digest, tenant, l.Consumer, l.Reason, l.Detail, null(l.UserID), null(l.OperationID),
+		l.Message.Stream, int64(l.Message.Sequence), l.Message.Subject, header, l.Message.Body, retried != 0).Scan(&key, &tries)
+	switch {
+	case err == pgx.ErrNoRows: // dead already, or dropped
+	case err != nil:
+		return fmt.Errorf("dead letter: %w", err)
+	default:
+		if tries == 1 || was == Resolved || was == Superseded {
+			b.Refused[l.OperationID]++
+		}
+		b.Fresh = append(b.Fresh, l)
+		b.Entries = append(b.Entries, l.entry(tenant, fmt.Sprintf("dead-%s-%d", hex.EncodeToString(digest[:]), tries)))
+	}
+	if retried == 0 {
+		return nil
+	}
+	var operation string
+	err = tx.QueryRow(ctx, supersede, retried, digest).Scan(&operation)
+	switch {
+	case err == nil:
+		b.Refused[operation]--
+	case err != pgx.ErrNoRows: // none: it is the same dead letter
+		return fmt.Errorf("dead letter %d: %w", retried, err)
+	}
+	return nil
+}
+
+// digest is that of consumer, reason and original: what makes a dead letter one, however often it is delivered.
 func (l DeadLetter) digest() [16]byte {
 	h := sha256.New()
 	for _, part := range []string{l.Consumer, l.Reason, l.Message.Subject, string(l.Message.Body)} {
 		h.Write(binary.AppendUvarint(nil, uint64(len(part))))
 		h.Write([]byte(part))
 	}
-	names := make([]string, 0, len(l.Message.Header))
-	for name := range l.Message.Header {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		// The broker's own headers differ between deliveries of one event under two message ids.
-		if len(name) > 5 && name[:5] == "Nats-" {
-			continue
-		}
-		fmt.Fprintf(h, "%q=%q;", name, l.Message.Header[name])
+	header := original(l.Message.Header)
+	for _, name := range slices.Sorted(maps.Keys(header)) {
+		fmt.Fprintf(h, "%q=%q;", name, header[name])
 	}
 	return [16]byte(h.Sum(nil)[:16])
 }
 
 func (l DeadLetter) entry(tenant, id string) Entry {
-	header := map[string][]string{
-		HeaderReason:   {l.Reason},
-		HeaderDetail:   {oneLine(l.Detail)},
-		HeaderStream:   {l.Message.Stream},
-		HeaderSequence: {strconv.FormatUint(l.Message.Sequence, 10)},
-		HeaderSubject:  {l.Message.Subject},
-	}
+	header := map[string][]string{}
 	for name, values := range l.Message.Header {
-		if len(name) > 5 && name[:5] == "Nats-" {
-			continue
+		// What is ours to say nobody else says.
+		if len(name) < len(deadPrefix) || !strings.EqualFold(name[:len(deadPrefix)], deadPrefix) {
+			header[name] = values
 		}
-		header[name] = values
 	}
+	header[HeaderReason] = []string{l.Reason}
+	header[HeaderDetail] = []string{oneLine(l.Detail)}
+	header[HeaderStream] = []string{l.Message.Stream}
+	header[HeaderSequence] = []string{strconv.FormatUint(l.Message.Sequence, 10)}
+	header[HeaderSubject] = []string{l.Message.Subject}
 	if tenant == "" {
 		tenant = "unknown"
 	}
@@ -133,37 +193,6 @@ func BeforeKnown(ctx context.Context, tx pgx.Tx, tenant string) error {
 	return err
 }
 
-const takeWaiting = `
-UPDATE dead_letters SET state = 'retried', updated_at = clock_timestamp()
-WHERE tenant_id = $1 AND user_id = ANY($2) AND state = 'dead' AND reason = 'owner_unknown'
-RETURNING key, tries, stream, subject, header, body`
-
-// RetryWaiting delivers again what was waiting for these users, as part of tx: into the outbox, under new message ids,
-// since the broker silently drops an id that it has seen.
-func RetryWaiting(ctx context.Context, tx pgx.Tx, tenant string, users []string) ([]Entry, error) {
-	rows, err := tx.Query(ctx, takeWaiting, tenant, users)
-	if err != nil {
-		return nil, fmt.Errorf("dead letters waiting for users: %w", err)
-	}
-	entries, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Entry, error) {
-		var e Entry
-		var key int64
-		var tries int
-		err := row.Scan(&key, &tries, &e.Stream, &e.Subject, &e.Header, &e.Body)
-		e.ID = fmt.Sprintf("retry-%d-%d", key, tries)
-		for name := range e.Header {
-			if len(name) > 5 && name[:5] == "Nats-" {
-				delete(e.Header, name)
-			}
-		}
-		return e, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("dead letters waiting for users: %w", err)
-	}
-	return entries, Append(ctx, tx, entries)
-}
-
 // oneLine makes a text fit for a header of the broker: no line breaks, not endless.
 func oneLine(s string) string {
 	b := make([]rune, 0, len(s))
@@ -178,12 +207,16 @@ func oneLine(s string) string {
 	return string(b)
 }
 
-// storable is the header without what PostgreSQL can't keep in a text: NUL and broken UTF-8.
-func storable(header map[string][]string) map[string][]string {
+// original is the header of a message as its publisher gave it, without what PostgreSQL can't keep in a text, NUL and
+// broken UTF-8: the broker's own differ between deliveries of one event, and ours says only that it is a retry.
+func original(header map[string][]string) map[string][]string {
 	clean := func(s string) string { return strings.ReplaceAll(strings.ToValidUTF8(s, "�"), "\x00", "�") }
 	out := make(map[string][]string, len(header))
-	for name, values := range header {
-		for _, v := range values {
+	for _, name := range slices.Sorted(maps.Keys(header)) {
+		if strings.HasPrefix(name, "Nats-") || name == HeaderRetry {
+			continue
+		}
+		for _, v := range header[name] {
 			out[clean(name)] = append(out[clean(name)], clean(v))
 		}
 	}

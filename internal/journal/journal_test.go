@@ -178,7 +178,8 @@ func TestSameMessageIsOneDeadLetterUntilItIsTriedAgain(t *testing.T) {
 	bury := func() (entries []journal.Entry, fresh []journal.DeadLetter) {
 		t.Helper()
 		err := postgres.InTx(t.Context(), pool, func(ctx context.Context, tx pgx.Tx) (err error) {
-			entries, fresh, err = journal.Bury(ctx, tx, []journal.DeadLetter{letter})
+			buried, err := journal.Bury(ctx, tx, []journal.DeadLetter{letter})
+			entries, fresh = buried.Entries, buried.Fresh
 			return err
 		})
 		if err != nil {

@@ -88,14 +88,27 @@ func (n *Notifier) takeAndBury(ctx context.Context, moves []incoming, dead []jou
 		if done, unusable, err = n.take(ctx, tx, moves, careful); err != nil {
 			return err
 		}
-		if unusable = append(unusable, dead...); len(unusable) == 0 {
-			return nil
+		if _, err = journal.Resolve(ctx, tx, retried(moves, unusable)); err != nil {
+			return err
 		}
+		unusable = append(unusable, dead...)
 		done.refused = len(unusable)
-		_, _, err = journal.Bury(ctx, tx, unusable)
+		_, err = journal.Bury(ctx, tx, unusable)
 		return err
 	})
 	return done, err
+}
+
+// retried are the dead letters among the moves that are none any more.
+func retried(moves []incoming, unusable []journal.DeadLetter) []journal.Done {
+	var out []journal.Done
+	for _, m := range moves {
+		same := func(l journal.DeadLetter) bool { return l.Message.Sequence == m.message.Sequence }
+		if journal.IsRetry(m.message) && !slices.ContainsFunc(unusable, same) {
+			out = append(out, journal.Done{Message: m.message, Outcome: "taken in"})
+		}
+	}
+	return out
 }
 
 type incoming struct {

@@ -11,7 +11,7 @@ import (
 type Applied struct {
 	OperationID string
 	Applied     int // changes recorded
-	Refused     int // changes that are dead letters now
+	Refused     int // changes that are dead letters now; less those that no longer are, having been tried again
 	TasksMoved  int
 }
 

@@ -16,6 +16,7 @@ import (
 // What only the database could refuse isn't foreseen.
 func Judge(ctx context.Context, tx pgx.Tx, messages []event.Message) ([]roster.Judged, error) {
 	batch := decode(messages)
+	first := markRepeats(batch)
 	known, err := readKnown(ctx, tx, batch)
 	if err != nil {
 		return nil, fmt.Errorf("judge role changes: %w", err)
@@ -26,6 +27,7 @@ func Judge(ctx context.Context, tx pgx.Tx, messages []event.Message) ([]roster.J
 		return nil, fmt.Errorf("look at those who receive: %w", err)
 	}
 	found.judge(batch)
+	shareFate(batch, first)
 	policies, err := foreseePolicies(ctx, tx, batch)
 	if err != nil {
 		return nil, fmt.Errorf("policies of role changes: %w", err)

@@ -17,7 +17,7 @@ import (
 )
 
 // delivery is one message of a batch on its way: a change, unless there is a problem with it; known when its effect has
-// been had before.
+// been had before, or is had by another one of the batch.
 type delivery struct {
 	message event.Message
 	change  event.AccountRoleChanged
@@ -42,10 +42,8 @@ func (d *delivery) operation() string {
 	return d.change.OperationID
 }
 
-// decode reads the messages; the same event twice in one batch counts once.
 func decode(messages []event.Message) []delivery {
 	batch := make([]delivery, len(messages))
-	first := make(map[[16]byte]*delivery, len(messages))
 	for i, m := range messages {
 		d := &batch[i]
 		d.message = m
@@ -57,16 +55,44 @@ func decode(messages []event.Message) []delivery {
 			continue
 		}
 		d.change, d.digest = c, c.Digest()
+	}
+	return batch
+}
+
+// markRepeats marks what is the same event as another one of the batch, which counts once. It returns those that count. A
+// retry is rather the one that counts than a repeat, so that what comes of it is written down.
+func markRepeats(batch []delivery) map[[16]byte]*delivery {
+	first := make(map[[16]byte]*delivery, len(batch))
+	for i := range batch {
+		d := &batch[i]
+		if d.problem != nil {
+			continue
+		}
 		switch earlier := first[d.digest]; {
 		case earlier == nil:
 			first[d.digest] = d
-		case earlier.change.Content() == c.Content():
-			d.known = true
-		default:
+		case earlier.change.Content() != d.change.Content():
 			d.refuse(event.ReasonIDReused, "id", idReused)
+		case journal.IsRetry(d.message) && !journal.IsRetry(earlier.message):
+			earlier.known, first[d.digest] = true, d
+		default:
+			d.known = true
 		}
 	}
-	return batch
+	return first
+}
+
+// shareFate refuses the repeats of what was refused.
+func shareFate(batch []delivery, first map[[16]byte]*delivery) {
+	for i := range batch {
+		d := &batch[i]
+		if d.problem != nil || !d.known {
+			continue
+		}
+		if f := first[d.digest]; f != d && f.problem != nil {
+			d.known, d.problem, d.waitFor = false, f.problem, f.waitFor
+		}
+	}
 }
 
 const idReused = "an event of this source and id said something else before; give every event an id of its own"
@@ -95,12 +121,15 @@ JOIN users u ON u.tenant_id = p.tenant_id AND u.user_id = p.user_id`
 // judge marks what is known already and refuses what can't be: by the clock of the database, the tenants, and the people
 // who receive. It returns those people, locked so that they can't leave meanwhile.
 func judge(ctx context.Context, tx pgx.Tx, batch []delivery) (people, error) {
+	first := markRepeats(batch)
 	known, err := readKnown(ctx, tx, batch)
 	if err != nil {
 		return nil, fmt.Errorf("judge role changes: %w", err)
 	}
 	known.judge(batch)
-	return judgeReceivers(ctx, tx, batch, known.strangers)
+	people, err := judgeReceivers(ctx, tx, batch, known.strangers)
+	shareFate(batch, first)
+	return people, err
 }
 
 // judge is what can be said without a lock.

@@ -134,15 +134,45 @@ func (r *Reassigner) transact(ctx context.Context, tx pgx.Tx, batch []delivery) 
 	if err != nil {
 		return result{}, err
 	}
-	buried, refused, err := journal.Bury(ctx, tx, r.deadLetters(batch))
+	buried, err := journal.Bury(ctx, tx, r.deadLetters(batch))
 	if err != nil {
 		return result{}, err
 	}
 	done := result{
-		known: len(batch) - len(recorded.fresh) - countRefused(batch), recorded: len(recorded.fresh), refused: refused,
-		folded: len(recorded.late), moves: append(recorded.moves, moves...), entries: slices.Concat(announced, entries, buried),
+		known: len(batch) - len(recorded.fresh) - countRefused(batch), recorded: len(recorded.fresh), refused: buried.Fresh,
+		folded: len(recorded.late), moves: append(recorded.moves, moves...), entries: slices.Concat(announced, entries, buried.Entries),
 	}
-	return done, operation.Progress(ctx, tx, progress(recorded.fresh, done.moves, refused))
+	resolved, err := journal.Resolve(ctx, tx, retried(batch, recorded.fresh, done.moves))
+	if err != nil {
+		return result{}, err
+	}
+	return done, operation.Progress(ctx, tx, progress(recorded.fresh, done.moves, buried.Refused, resolved))
+}
+
+// retried are the dead letters in the batch that are none any more, with what came of them.
+func retried(batch []delivery, fresh []roster.Change, moves []roster.Move) []journal.Done {
+	var out []journal.Done
+	for _, d := range batch {
+		if d.problem != nil || !journal.IsRetry(d.message) {
+			continue
+		}
+		done := journal.Done{Message: d.message, Outcome: journal.Known}
+		if !d.known && slices.ContainsFunc(fresh, d.is) {
+			done.Outcome = journal.Recorded
+			for _, m := range moves {
+				if m.Cause != nil && d.is(*m.Cause) {
+					done.TasksMoved += len(m.Tasks)
+				}
+			}
+		}
+		out = append(out, done)
+	}
+	return out
+}
+
+// is tells whether the change is the one delivered.
+func (d *delivery) is(c roster.Change) bool {
+	return c.TenantID == d.change.TenantID && c.Source == d.change.Source && c.ID == d.change.ID
 }
 
 func (r *Reassigner) refold(ctx context.Context, tx pgx.Tx, recorded recorded) ([]roster.Move, []journal.Entry, error) {
@@ -166,7 +196,7 @@ func (r *Reassigner) announce(ctx context.Context, tx pgx.Tx, recorded recorded,
 }
 
 // progress counts for our own operations what this transaction did.
-func progress(fresh []roster.Change, moves []roster.Move, refused []journal.DeadLetter) []operation.Applied {
+func progress(fresh []roster.Change, moves []roster.Move, refused ...map[string]int) []operation.Applied {
 	counts := map[string]*operation.Applied{}
 	of := func(id string) *operation.Applied {
 		if counts[id] == nil {
@@ -182,8 +212,10 @@ func progress(fresh []roster.Change, moves []roster.Move, refused []journal.Dead
 			of(m.Cause.OperationID).TasksMoved += len(m.Tasks)
 		}
 	}
-	for _, l := range refused {
-		of(l.OperationID).Refused++
+	for _, by := range refused {
+		for id, n := range by {
+			of(id).Refused += n
+		}
 	}
 	delete(counts, "")
 	out := make([]operation.Applied, 0, len(counts))
