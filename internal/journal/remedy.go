@@ -1,6 +1,11 @@
 package journal
 
-import "handover.io/pkg/event"
+import (
+	"maps"
+	"slices"
+
+	"handover.io/pkg/event"
+)
 
 // remedies say what to do about a dead letter, for every reason there is.
 var remedies = map[string]string{
@@ -34,3 +39,6 @@ func Remedy(reason string) string {
 	}
 	return "A newer version gave this reason; use its handover command."
 }
+
+// Reasons are all that a dead letter can have, in order.
+func Reasons() []string { return slices.Sorted(maps.Keys(remedies)) }
