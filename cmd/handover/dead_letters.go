@@ -62,7 +62,7 @@ func (f *chosen) flags(c *cobra.Command) {
 	c.Flags().StringVar(&f.reason, "reason", "", "only those of this reason, such as "+event.ReasonOwnerUnknown)
 	c.Flags().StringVar(&f.consumer, "consumer", "", "only those of this consumer: "+strings.Join(consumers, ", "))
 	c.Flags().StringVar(&f.olderThan, "older-than", "", "only those that are older than this age, such as 2h or 3d")
-	c.Flags().StringVar(&f.since, "since", "", "only those first seen since then: "+momentHelp)
+	c.Flags().StringVar(&f.since, "since", "", "only those first seen since then: an age such as 2h, or a time such as 2026-01-31 09:00 or 2026-01-31T09:00:00Z")
 	c.Flags().StringVar(&f.until, "until", "", "only those first seen before then")
 }
 
@@ -120,9 +120,9 @@ func (f *chosen) filter(tenant string, args []string, now time.Time) (journal.Le
 		if bound.value == "" {
 			continue
 		}
-		at, err := moment(flag, bound.value, now, time.Local)
+		at, err := parseMoment(bound.value, now.Local())
 		if err != nil {
-			return out, err
+			return out, fmt.Errorf("--%s: %w", flag, err)
 		}
 		*bound.into = at
 	}

@@ -37,8 +37,9 @@ func parseMoment(s string, now time.Time) (time.Time, error) {
 func parseAge(s string) (time.Duration, bool) {
 	for unit, length := range map[string]time.Duration{"d": 24 * time.Hour, "w": 7 * 24 * time.Hour} {
 		if n, found := strings.CutSuffix(s, unit); found {
-			days, err := strconv.ParseUint(n, 10, 16)
-			return time.Duration(days) * length, err == nil
+			units, err := strconv.ParseUint(n, 10, 16)
+			age := time.Duration(units) * length
+			return age, err == nil && age/length == time.Duration(units) // what doesn't fit is more than 290 years
 		}
 	}
 	age, err := time.ParseDuration(s)
