@@ -134,7 +134,7 @@ func TestADayOfALocalRun(t *testing.T) {
 	publishChanges(t, dir)
 	if resp, err := http.Get(r.HTTPURL + "/metrics"); err != nil {
 		t.Error(err)
-	} else if text, _ := io.ReadAll(resp.Body); !bytes.Contains(text, []byte("handover_consumer_pending{consumer=\"reassigner\"} 0")) {
+	} else if text, _ := io.ReadAll(resp.Body); !bytes.Contains(text, []byte("handover_waiting{part=\"reassigner\"} 0")) {
 		t.Errorf("metrics: %s", text)
 	}
 

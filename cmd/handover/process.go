@@ -14,9 +14,10 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.uber.org/zap"
 
-	"handover.io/cmd/handover/internal/standing"
+	"handover.io/cmd/handover/internal/parts"
 	"handover.io/internal/bus"
 	"handover.io/internal/journal"
 	"handover.io/internal/notify"
@@ -44,19 +45,21 @@ type process struct {
 	config  service.Config
 	only    []string // parts; empty: all
 	log     *zap.Logger
+	watch   *parts.Watch // hears the log
 	service *service.Service
 
 	databaseURL string
 	natsURL     string
 
-	registry *prometheus.Registry
-	pool     *pgxpool.Pool
-	bus      *bus.Bus
-	relay    *journal.Relay
-	roster   *roster.Roster
-	prepared atomic.Bool
-	url      string // of the API
-	apiEnded chan error
+	registry  *prometheus.Registry
+	pool      *pgxpool.Pool
+	bus       *bus.Bus
+	relay     *journal.Relay
+	published *prometheus.CounterVec
+	roster    *roster.Roster
+	prepared  atomic.Bool
+	url       string // of the API
+	apiEnded  chan error
 }
 
 // parts are those that run here.
@@ -77,6 +80,7 @@ func (p *process) start(ctx context.Context) error {
 	}
 	p.service.OnStop("traces", stopTraces)
 	p.registry = service.Metrics()
+	p.registry.MustRegister(p.watch)
 	p.databaseURL, p.natsURL = p.config.DatabaseURL, p.config.NATSURL
 	var broker *bus.Server
 	if len(p.only) == 0 {
@@ -87,6 +91,7 @@ func (p *process) start(ctx context.Context) error {
 	if err := p.connect(ctx, broker); err != nil {
 		return err
 	}
+	p.service.Go("reports", p.reporter().Run)
 	operations := operation.New(p.pool, p.relay.Offer, p.log, p.registry)
 	if p.has("api") || p.config.HTTPAddr != service.DefaultHTTPAddr {
 		// First, so that probes see a service that waits for its database.
@@ -141,7 +146,10 @@ func (p *process) connect(ctx context.Context, broker *bus.Server) (err error) {
 		return err
 	}
 	p.onStop("broker connection", p.bus.Close)
-	p.relay = journal.NewRelay(p.pool, p.bus.Publish, p.log)
+	p.published = promauto.With(p.registry).NewCounterVec(prometheus.CounterOpts{
+		Name: "handover_published_total", Help: "Messages that this process has put on a stream.",
+	}, []string{"stream"})
+	p.relay = journal.NewRelay(p.pool, p.publish, p.log)
 	p.roster = roster.New(p.pool, p.relay.Offer)
 	return nil
 }
@@ -182,7 +190,7 @@ func (p *process) prepare(ctx context.Context) error {
 			if p.local() {
 				return fmt.Errorf("%s: %w", step.name, err) // it is our own server: waiting mends nothing
 			}
-			p.log.Warn("not ready yet; trying again", zap.String("step", step.name), zap.Error(err))
+			p.log.Warn("not ready yet; trying again", zap.String("part", "start"), zap.String("step", step.name), zap.Error(err))
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
@@ -226,7 +234,7 @@ func (p *process) notify(ctx context.Context) error {
 	p.onStop("notifier's connections", pool.Close)
 	n := notify.New(pool, notify.Config{
 		Window: p.config.NoticeWindow, BaseURL: p.config.BaseURL, From: p.config.MailFrom, Secret: secret, Sender: sender,
-		Logger: p.log, Registerer: p.registry,
+		Logger: p.log.With(zap.String("part", "sender")), Registerer: p.registry,
 	})
 	p.service.Go("sender", n.Run)
 	p.consume(bus.Consumer{Stream: event.StreamTaskReassignments, Durable: event.ConsumerNotifier, Batch: 512, Workers: 2}, n.Handle)
@@ -270,11 +278,10 @@ func (p *process) consume(c bus.Consumer, handle func(context.Context, []event.M
 // serve starts the HTTP server: the API, or in a process without it what probes and Prometheus ask for.
 func (p *process) serve(operations *operation.Operations) error {
 	newHandler := web.Probes
+	shown := prometheus.Gatherers{p.registry}
 	if p.has("api") {
 		newHandler = web.New
-		p.registry.MustRegister(standing.NewCollector(func(ctx context.Context) (standing.Standing, error) {
-			return standing.Read(ctx, p.pool, p.bus.Status)
-		}))
+		shown = append(shown, p.standing())
 	}
 	handler := newHandler(web.Config{
 		Roster: p.roster, Operations: operations, Notices: notify.New(p.pool, notify.Config{}), Pool: p.pool, Events: p.accept,
@@ -293,7 +300,7 @@ func (p *process) serve(operations *operation.Operations) error {
 				return nil
 			},
 		},
-		Registry: p.registry, Logger: p.log, Version: version(),
+		Registry: p.registry, Metrics: shown, Logger: p.log, Version: version(),
 	})
 	listener, err := net.Listen("tcp", p.config.HTTPAddr)
 	if err != nil {

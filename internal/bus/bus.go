@@ -31,6 +31,8 @@ const (
 	pingInterval  = 20 * time.Second
 	// maxUnacknowledged is a bound that callers of Publish should never meet: each of them has 256 at most.
 	maxUnacknowledged = 1 << 16
+	// awayEvery is how often the log says that the broker is still away.
+	awayEvery = 10 * time.Second
 )
 
 // Bus is a connection to the broker, safe for use by any number of goroutines.
@@ -47,6 +49,7 @@ type Bus struct {
 	limits     *Limits // of the last EnsureStreams
 	atomic     bool    // whether the broker takes atomic batches
 	created    map[string]time.Time
+	saidAway   time.Time
 }
 
 // Connect returns a Bus at once, even while the broker is away: it goes on trying, for ever. It fails only on options
@@ -73,7 +76,7 @@ func Connect(ctx context.Context, o Options) (*Bus, error) {
 		nats.ConnectHandler(func(nc *nats.Conn) { b.onConnect(nc) }),
 		nats.ReconnectHandler(func(nc *nats.Conn) { b.onConnect(nc) }),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { b.onDisconnect(err) }),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { b.log.Debug("the broker is away", zap.Error(err)) }),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { b.onAway(err) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { b.log.Warn("broker", zap.Error(err)) }),
 		nats.ClosedHandler(func(*nats.Conn) { close(b.closed) }),
 	}
@@ -120,6 +123,19 @@ func (b *Bus) onDisconnect(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.endSession(ErrDisconnected)
+}
+
+// onAway is called at every vain try to connect.
+func (b *Bus) onAway(err error) {
+	b.mu.Lock()
+	say := time.Since(b.saidAway) >= awayEvery
+	if say {
+		b.saidAway = time.Now()
+	}
+	b.mu.Unlock()
+	if say {
+		b.log.Warn("the broker is away; still trying", zap.Error(err))
+	}
 }
 
 // Connected tells whether the broker is there now.

@@ -95,7 +95,7 @@ func (o *Operations) expand(ctx context.Context, id string) (bool, error) {
 	var badEvent *event.Invalid
 	switch {
 	case postgres.BadData(err) || errors.As(err, &badRequest) || errors.As(err, &badEvent):
-		o.log.Error("operation failed", zap.String("operation_id", id), zap.Error(err))
+		o.log.Error("operation failed", zap.String("part", "expander"), zap.String("operation_id", id), zap.Error(err))
 		return true, o.fail(ctx, id, err)
 	case err != nil || !done.taken:
 		return false, err
@@ -103,8 +103,8 @@ func (o *Operations) expand(ctx context.Context, id string) (bool, error) {
 	o.offer(done.entries)
 	o.metrics.issued.Add(float64(done.issued))
 	o.metrics.chunk.Observe(time.Since(start).Seconds())
-	o.log.Info("operation expanded", zap.String("operation_id", id), zap.Int("accounts", done.accounts),
-		zap.Int("changes", done.issued), zap.Bool("last", done.last), zap.Duration("took", time.Since(start)))
+	o.log.Info("operation expanded", zap.String("part", "expander"), zap.String("operation_id", id),
+		zap.Int("accounts", done.accounts), zap.Int("changes", done.issued), zap.Bool("last", done.last), zap.Duration("took", time.Since(start)))
 	return true, nil
 }
 

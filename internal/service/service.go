@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -25,6 +27,9 @@ const (
 type Service struct {
 	log   *zap.Logger
 	steps []step
+
+	mu    sync.Mutex
+	parts []string
 }
 
 type step struct {
@@ -45,6 +50,9 @@ func (s *Service) OnStop(name string, stop func(context.Context) error) {
 func (s *Service) Go(name string, run func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
+	s.mu.Lock()
+	s.parts = append(s.parts, name)
+	s.mu.Unlock()
 	go func() {
 		defer close(done)
 		s.keep(ctx, name, run)
@@ -58,6 +66,13 @@ func (s *Service) Go(name string, run func(context.Context) error) {
 			return fmt.Errorf("is still at work after %w", patience.Err())
 		}
 	})
+}
+
+// Parts are the names of what Go has started. It may be called at any time.
+func (s *Service) Parts() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.parts)
 }
 
 func (s *Service) keep(ctx context.Context, name string, run func(context.Context) error) {

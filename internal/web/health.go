@@ -34,7 +34,11 @@ func (s *server) health() {
 		}
 		writeProblem(w, r, p)
 	})
-	s.mux.Handle("GET /metrics", promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{Registry: s.Registry}))
+	shown := s.Metrics
+	if shown == nil {
+		shown = s.Registry
+	}
+	s.mux.Handle("GET /metrics", promhttp.HandlerFor(shown, promhttp.HandlerOpts{Registry: s.Registry}))
 }
 
 // away are the names of what doesn't answer. The causes go to the log: they name hosts and users.

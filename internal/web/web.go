@@ -32,8 +32,10 @@ type Config struct {
 	// Ready are the checks of /readyz, by the name of what they check.
 	Ready    map[string]func(ctx context.Context) error
 	Registry *prometheus.Registry
-	Logger   *zap.Logger
-	Version  string
+	// Metrics are what /metrics shows; by default those of Registry.
+	Metrics prometheus.Gatherer
+	Logger  *zap.Logger
+	Version string
 }
 
 type server struct {

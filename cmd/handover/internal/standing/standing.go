@@ -3,55 +3,64 @@
 // Invariant: it only reads. Attention is empty exactly when nothing needs anybody: whatever it lists is a sentence that
 // says what is wrong and what to do.
 //
-// It fails when the broker or the database doesn't answer; a half answer would look like good news.
+// It fails by telling half: of a broker or a database that doesn't answer it says so, as the first thing that needs
+// somebody, and nothing about what that one keeps.
 package standing
 
 import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"handover.io/cmd/handover/internal/parts"
 	"handover.io/internal/bus"
 	"handover.io/internal/journal"
 	"handover.io/internal/notify"
-	"handover.io/pkg/event"
-)
-
-const (
-	// late is how old waiting work may be before somebody should look: far more than it takes, also during a bulk edit's
-	// single changes; bulk work itself may queue for as long as it needs.
-	late     = 30 * time.Second
-	lateBulk = 30 * time.Minute
 )
 
 // Standing is how things stand.
 type Standing struct {
-	At          time.Time         `json:"at"` // by the database clock
+	At          time.Time         `json:"at"` // by the database's clock; by ours while it is away
+	Attention   []string          `json:"attention"`
+	Database    Server            `json:"database"`
+	Broker      Server            `json:"broker"`
+	Work        []Work            `json:"work"`             // in the order in which it flows
+	Rates       parts.Rates       `json:"rates_per_second"` // over the last minute, all processes together
+	Parts       []parts.Report    `json:"parts"`            // as heard of within a day
 	Streams     bus.StreamsStatus `json:"streams"`
-	Outbox      Outbox            `json:"outbox"`
 	Notices     Notices           `json:"notices"`
 	DeadLetters []DeadLetters     `json:"dead_letters"`
 	Operations  []Operation       `json:"operations"` // under way
-	Attention   []string          `json:"attention"`
+	Runs        []Run             `json:"operator_runs"`
 }
 
-// Outbox is what is committed and not published yet.
-type Outbox struct {
-	Unpublished int64      `json:"unpublished"`
-	OldestAt    *time.Time `json:"oldest_at"`
+// Server is one of the two that everything stands on.
+type Server struct {
+	Answers bool    `json:"answers"`
+	Problem string  `json:"problem,omitempty"`
+	Seconds float64 `json:"answered_in_seconds"`
+}
+
+// Work is what waits for one of the parts.
+type Work struct {
+	Part     string     `json:"part"`
+	Waiting  int64      `json:"waiting"`
+	AtWork   int64      `json:"at_work"` // handed to a process and not done
+	OldestAt *time.Time `json:"oldest_at"`
+	Lag      float64    `json:"lag_seconds"` // age of the oldest; 0 without any
 }
 
 // Notices are the e-mail windows that aren't finished.
 type Notices struct {
-	Open      int        `json:"open"`
-	Due       int        `json:"due"`
-	Ambiguous int        `json:"ambiguous"`
-	OldestDue *time.Time `json:"oldest_due"`
-	Undecided []Notice   `json:"undecided"` // the ambiguous ones, the oldest 100
+	Open      int      `json:"open"`
+	Due       int      `json:"due"`
+	Ambiguous int      `json:"ambiguous"`
+	Undecided []Notice `json:"undecided"` // the ambiguous ones, the oldest 100
 }
 
 // Notice is a mail of which nobody can tell whether it arrived.
@@ -87,6 +96,16 @@ type Operation struct {
 	TasksMoved int64     `json:"tasks_moved"`
 }
 
+// Run is what an operator does by command, or one that was cut off.
+type Run struct {
+	ID        int64     `json:"run_id"`
+	Command   string    `json:"command"`
+	Actor     string    `json:"actor"`
+	StartedAt time.Time `json:"started_at"`
+	UpdatedAt time.Time `json:"updated_at"`
+	Cursor    string    `json:"cursor"` // how far it is, in the command's own words
+}
+
 const (
 	deadLetters = `
 SELECT g.tenant_id, g.consumer, g.reason, g.n, g.oldest, d.detail
@@ -100,41 +119,110 @@ WHERE state = 'ambiguous' ORDER BY notice_id LIMIT 100`
 	operations = `
 SELECT operation_id, tenant_id, kind, state, accepted_at, changes, applied, refused, tasks_moved FROM operations
 WHERE state IN ('expanding', 'applying') ORDER BY accepted_at LIMIT 100`
+	runs = `
+SELECT run_id, command, actor, started_at, updated_at, coalesce(cursor, '') FROM operator_runs WHERE state = 'running' ORDER BY run_id`
+	toExpand = `SELECT count(*), min(accepted_at) FROM operations WHERE state = 'expanding'`
 )
 
-// Read asks. Broker is bus.Bus.Status.
-func Read(ctx context.Context, pool *pgxpool.Pool, broker func(context.Context) (bus.StreamsStatus, error)) (Standing, error) {
-	var s Standing
+// Read asks both servers at once, each for as long as ctx lasts. Broker is bus.Bus.Status.
+func Read(ctx context.Context, pool *pgxpool.Pool, broker func(context.Context) (bus.StreamsStatus, error)) Standing {
+	s := Standing{
+		At: time.Now().UTC(), Rates: parts.Rates{}, Work: []Work{}, Parts: []parts.Report{}, Streams: bus.StreamsStatus{},
+		Notices: Notices{Undecided: []Notice{}}, DeadLetters: []DeadLetters{}, Operations: []Operation{}, Runs: []Run{},
+	}
+	var streams bus.StreamsStatus
+	var answered sync.WaitGroup
+	answered.Go(func() {
+		s.Broker = ask(func() (err error) {
+			streams, err = broker(ctx)
+			return err
+		})
+	})
+	s.Database = ask(func() error { return s.readDatabase(ctx, pool) })
+	answered.Wait()
+	if s.Broker.Answers {
+		s.readStreams(streams)
+	}
+	for i, w := range s.Work {
+		s.Work[i].Lag = s.seconds(w.OldestAt)
+	}
+	for _, p := range s.Parts {
+		if !p.Running {
+			continue
+		}
+		for what, n := range p.Rates {
+			s.Rates[what] += n
+		}
+	}
+	s.Attention = s.judge()
+	return s
+}
+
+func ask(question func() error) Server {
+	began := time.Now()
+	err := question()
+	s := Server{Answers: err == nil, Seconds: time.Since(began).Seconds()}
+	if err != nil {
+		s.Problem = err.Error()
+	}
+	return s
+}
+
+// readDatabase begins with what says most.
+func (s *Standing) readDatabase(ctx context.Context, pool *pgxpool.Pool) (err error) {
 	if err := pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&s.At); err != nil {
-		return s, fmt.Errorf("database: %w", err)
+		return err
+	}
+	if s.Parts, err = parts.Read(ctx, pool); err != nil {
+		return fmt.Errorf("parts: %w", err)
+	}
+	expander := Work{Part: "expander"}
+	if err := pool.QueryRow(ctx, toExpand).Scan(&expander.Waiting, &expander.OldestAt); err != nil {
+		return fmt.Errorf("operations: %w", err)
 	}
 	owed, err := journal.Owed(ctx, pool)
 	if err != nil {
-		return s, fmt.Errorf("outbox: %w", err)
+		return fmt.Errorf("outbox: %w", err)
 	}
-	s.Outbox = Outbox(owed)
 	counts, err := notify.New(pool, notify.Config{}).Counts(ctx)
 	if err != nil {
-		return s, err
+		return err
 	}
-	s.Notices = Notices{Open: counts.Open, Due: counts.Due, Ambiguous: counts.Ambiguous}
+	sender := Work{Part: "sender", Waiting: int64(counts.Due)}
 	if !counts.OldestDue.IsZero() {
-		s.Notices.OldestDue = &counts.OldestDue
+		sender.OldestAt = &counts.OldestDue
 	}
+	s.Work = []Work{expander, {Part: "relay", Waiting: owed.Unpublished, OldestAt: owed.OldestAt}, sender}
+	s.Notices = Notices{Open: counts.Open, Due: counts.Due, Ambiguous: counts.Ambiguous}
 	if s.Notices.Undecided, err = list[Notice](ctx, pool, undecided); err != nil {
-		return s, fmt.Errorf("notices: %w", err)
+		return fmt.Errorf("notices: %w", err)
 	}
 	if s.DeadLetters, err = list[DeadLetters](ctx, pool, deadLetters); err != nil {
-		return s, fmt.Errorf("dead letters: %w", err)
+		return fmt.Errorf("dead letters: %w", err)
 	}
 	if s.Operations, err = list[Operation](ctx, pool, operations); err != nil {
-		return s, fmt.Errorf("operations: %w", err)
+		return fmt.Errorf("operations: %w", err)
 	}
-	if s.Streams, err = broker(ctx); err != nil {
-		return s, fmt.Errorf("broker: %w", err)
+	if s.Runs, err = list[Run](ctx, pool, runs); err != nil {
+		return fmt.Errorf("runs of operators: %w", err)
 	}
-	s.Attention = s.judge()
-	return s, nil
+	return nil
+}
+
+// readStreams puts what waits for the consumers before the mails, which come last.
+func (s *Standing) readStreams(streams bus.StreamsStatus) {
+	s.Streams = streams
+	var consumers []Work
+	for _, stream := range streams {
+		for _, c := range stream.Consumers {
+			w := Work{Part: c.Consumer, Waiting: int64(c.Pending), AtWork: int64(c.AckPending)}
+			if !c.OldestPending.IsZero() {
+				w.OldestAt = &c.OldestPending
+			}
+			consumers = append(consumers, w)
+		}
+	}
+	s.Work = slices.Insert(s.Work, max(0, len(s.Work)-1), consumers...)
 }
 
 func list[T any](ctx context.Context, pool *pgxpool.Pool, sql string) ([]T, error) {
@@ -149,61 +237,36 @@ func list[T any](ctx context.Context, pool *pgxpool.Pool, sql string) ([]T, erro
 	return out, err
 }
 
-// judge lists what needs somebody.
-func (s Standing) judge() []string {
-	out := []string{}
-	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
-	for _, d := range s.DeadLetters {
-		newest := ""
-		if d.Count > 1 {
-			newest = "the newest: "
-		}
-		say("%s of %s in tenant %s: %s (%s%s)", count(d.Count, "dead letter"), d.Consumer, d.TenantID, d.Reason, newest, d.Newest)
+// work is what waits for a part, if anybody knows.
+func (s Standing) work(part string) (Work, bool) {
+	i := slices.IndexFunc(s.Work, func(w Work) bool { return w.Part == part })
+	if i < 0 {
+		return Work{}, false
 	}
-	if n := s.Notices.Ambiguous; n > 0 {
-		say("%s may or may not have arrived, and none is sent twice by itself: ask the recipients", count(int64(n), "mail"))
-	}
-	if at := s.Notices.OldestDue; at != nil && s.At.Sub(*at) > time.Minute {
-		say("a mail is overdue by %s: is a notifier running, and does the mail server take mails?", s.age(*at))
-	}
-	if at := s.Outbox.OldestAt; at != nil && s.At.Sub(*at) > late {
-		say("what was committed %s ago is not published: is a relay running, and is the broker there and not full?", s.age(*at))
-	}
-	for _, name := range []string{event.ConsumerReassigner, event.ConsumerReassignerBulk, event.ConsumerNotifier} {
-		consumer, found := s.consumer(name)
-		limit := late
-		if name == event.ConsumerReassignerBulk {
-			limit = lateBulk
-		}
-		switch {
-		case !found:
-			say("there is no consumer %s: it was never run", name)
-		case !consumer.OldestPending.IsZero() && s.At.Sub(consumer.OldestPending) > limit:
-			say("%s is behind by %s: is it running, and is the database there?", name, s.age(consumer.OldestPending))
-		}
-	}
-	for _, stream := range s.Streams {
-		if stream.MaxBytes > 0 && float64(stream.Bytes) > 0.8*float64(stream.MaxBytes) {
-			say("the stream %s is %d%% full; it takes no more when it is full", stream.Stream, 100*stream.Bytes/uint64(stream.MaxBytes))
-		}
-	}
-	return out
+	return s.Work[i], true
 }
 
-func count(n int64, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return fmt.Sprintf("%d %s", n, what)
-}
-
-func (s Standing) consumer(name string) (bus.ConsumerStatus, bool) {
-	for _, stream := range s.Streams {
-		if i := slices.IndexFunc(stream.Consumers, func(c bus.ConsumerStatus) bool { return c.Consumer == name }); i >= 0 {
-			return stream.Consumers[i], true
+// running are the processes that run a part; last is the one heard of last, of them or of those that are gone.
+func (s Standing) running(part string) (now []parts.Report, last *parts.Report) {
+	for i, p := range s.Parts {
+		if p.Part != part {
+			continue
+		}
+		if p.Running {
+			now = append(now, p)
+		}
+		if last == nil || p.SeenAt.After(last.SeenAt) {
+			last = &s.Parts[i]
 		}
 	}
-	return bus.ConsumerStatus{}, false
+	return now, last
 }
 
-func (s Standing) age(t time.Time) time.Duration { return s.At.Sub(t).Round(time.Second) }
+func (s Standing) age(t time.Time) string { return short(s.At.Sub(t)) }
+
+func (s Standing) seconds(since *time.Time) float64 {
+	if since == nil || since.IsZero() {
+		return 0
+	}
+	return max(0, s.At.Sub(*since).Seconds())
+}

@@ -3,121 +3,300 @@ package standing
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 
+	"handover.io/cmd/handover/internal/parts"
 	"handover.io/internal/bus"
+	"handover.io/internal/postgres"
+	"handover.io/internal/testkit"
 )
+
+var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+
+func ago(d time.Duration) *time.Time { at := noon.Add(-d); return &at }
+
+// well is a standing in which nothing needs anybody.
+func well() *Standing {
+	s := &Standing{At: noon, Database: Server{Answers: true, Seconds: 0.0021}, Broker: Server{Answers: true, Seconds: 0.001}, Streams: bus.StreamsStatus{
+		{Stream: "ROLE_CHANGES", MaxBytes: 1 << 20, Bytes: 4096, Messages: 12, LastSeq: 40, Created: noon.AddDate(0, -1, 0)},
+	}}
+	for _, p := range Parts {
+		s.Parts = append(s.Parts, parts.Report{Part: p.Name, Process: "box:7", Running: true, StartedAt: *ago(time.Hour), SeenAt: *ago(3 * time.Second)})
+		if p.work != "" {
+			s.Work = append(s.Work, Work{Part: p.Name})
+		}
+	}
+	return s
+}
+
+func (s *Standing) waits(part string, n int64, since time.Duration) {
+	for i := range s.Work {
+		if s.Work[i].Part == part {
+			s.Work[i] = Work{part, n, 0, ago(since), since.Seconds()}
+		}
+	}
+}
+
+func (s *Standing) report(part string) *parts.Report {
+	for i := range s.Parts {
+		if s.Parts[i].Part == part {
+			return &s.Parts[i]
+		}
+	}
+	panic(part)
+}
+
+func (s *Standing) gone(part string) {
+	r := s.report(part)
+	r.Running, r.SeenAt = false, *ago(time.Minute)
+}
+
+func (s *Standing) troubled(part, what string, since time.Duration) {
+	r := s.report(part)
+	r.Errors, r.Trouble = 5, &parts.Trouble{Error: what, At: *ago(time.Second), Since: *ago(since)}
+}
+
+func (s *Standing) forget(part string) {
+	for i := range s.Work {
+		if s.Work[i].Part == part {
+			s.Work = append(s.Work[:i], s.Work[i+1:]...)
+			return
+		}
+	}
+}
 
 func TestJudge(t *testing.T) {
 	t.Parallel()
-	now := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
-	ago := func(d time.Duration) *time.Time { at := now.Add(-d); return &at }
-	well := func() Standing {
-		return Standing{At: now, Streams: bus.StreamsStatus{
-			{Stream: "ROLE_CHANGES", MaxBytes: 100, Bytes: 10, Consumers: []bus.ConsumerStatus{{Consumer: "reassigner"}, {Consumer: "reassigner-bulk"}}},
-			{Stream: "TASK_REASSIGNMENTS", Consumers: []bus.ConsumerStatus{{Consumer: "notifier"}}},
-		}}
-	}
 	for name, test := range map[string]struct {
 		but  func(*Standing)
-		want string
+		want []string
 	}{
-		"all is well":      {func(*Standing) {}, ""},
-		"work in progress": {func(s *Standing) { s.Outbox = Outbox{5, ago(2 * time.Second)}; s.Notices.OldestDue = ago(time.Second) }, ""},
+		"all is well":         {func(*Standing) {}, nil},
+		"work in progress":    {func(s *Standing) { s.waits("relay", 5, 2*time.Second); s.waits("sender", 1, time.Second) }, nil},
+		"bulk work may queue": {func(s *Standing) { s.waits("reassigner-bulk", 9, time.Minute) }, nil},
+		"a part that nothing waits for may be gone": {func(s *Standing) { s.gone("reassigner") }, nil},
+		"a part is gone and work waits": {func(s *Standing) { s.gone("reassigner"); s.waits("reassigner", 3, 40*time.Second) },
+			[]string{"nobody runs the reassigner (last heard of 1m ago in box:7), and 3 role changes wait for it, the oldest for 40s: start it with handover run --only reassigner"}},
+		"a part was never heard of": {func(s *Standing) { s.Parts = nil; s.waits("sender", 1, 2*time.Second) },
+			[]string{"nobody runs the sender (never heard of), and 1 mail waits for it, the oldest for 2s: start it with handover run --only notifier"}},
+		"never run": {func(s *Standing) { s.forget("notifier") },
+			[]string{"there is no consumer notifier: it was never run; start it with handover run --only notifier"}},
+		"behind": {func(s *Standing) { s.waits("reassigner", 3, time.Minute) },
+			[]string{"the reassigner is behind by 1m, 3 role changes wait: is the database slow"}},
+		"behind, and says why": {func(s *Standing) {
+			s.waits("sender", 1, 2*time.Minute)
+			s.troubled("sender", "mail channel is out of order: 535 no", time.Second)
+		},
+			[]string{"the sender is behind by 2m, 1 mail waits: it says: mail channel is out of order: 535 no"}},
+		"unpublished":              {func(s *Standing) { s.waits("relay", 1, time.Minute) }, []string{"the relay is behind by 1m, 1 message waits: is the broker there"}},
+		"in trouble, not for long": {func(s *Standing) { s.troubled("relay", "full", 10*time.Second) }, nil},
+		"in trouble":               {func(s *Standing) { s.troubled("relay", "full", time.Minute) }, []string{"the relay is in trouble for 1m, and goes on trying: full"}},
+		"was in trouble": {func(s *Standing) {
+			s.troubled("relay", "full", time.Minute)
+			s.report("relay").Trouble.WellSince = ago(time.Second)
+		}, nil},
+		"in trouble and gone": {func(s *Standing) { s.troubled("relay", "full", time.Minute); s.gone("relay") }, nil},
+		"the database is away": {func(s *Standing) {
+			s.Database, s.Parts = Server{Problem: "connection refused"}, nil
+			s.forget("expander")
+			s.forget("relay")
+			s.forget("sender")
+			s.waits("reassigner", 1, time.Second)
+		}, []string{"the database doesn't answer (connection refused): start it"}},
+		"the broker is away": {func(s *Standing) {
+			s.Broker, s.Streams = Server{Problem: "not connected"}, nil
+			s.forget("reassigner")
+			s.forget("reassigner-bulk")
+			s.forget("notifier")
+			s.troubled("relay", "not connected", time.Minute)
+			s.waits("relay", 2, time.Minute)
+		}, []string{"the broker doesn't answer (not connected): start it", "the relay is behind by 1m, 2 messages wait: it says: not connected"}},
 		"dead letters": {func(s *Standing) {
-			s.DeadLetters = []DeadLetters{{"demo", "reassigner", "invalid", 3, now, "role: is no role"}}
-		}, "3 dead letters of reassigner in tenant demo: invalid (the newest: role: is no role)"},
-		"one dead letter": {func(s *Standing) {
-			s.DeadLetters = []DeadLetters{{"demo", "reassigner", "invalid", 1, now, "role: is no role"}}
-		}, "1 dead letter of reassigner in tenant demo: invalid (role: is no role)"},
-		"ambiguous":      {func(s *Standing) { s.Notices.Ambiguous = 1 }, "1 mail may or may not have arrived"},
-		"overdue window": {func(s *Standing) { s.Notices.OldestDue = ago(2 * time.Minute) }, "a mail is overdue by 2m0s"},
-		"unpublished":    {func(s *Standing) { s.Outbox = Outbox{1, ago(time.Minute)} }, "what was committed 1m0s ago is not published"},
-		"behind":         {func(s *Standing) { s.Streams[0].Consumers[0].OldestPending = *ago(time.Minute) }, "reassigner is behind by 1m0s"},
-		"bulk may queue": {func(s *Standing) { s.Streams[0].Consumers[1].OldestPending = *ago(time.Minute) }, ""},
-		"never run":      {func(s *Standing) { s.Streams[1].Consumers = nil }, "there is no consumer notifier"},
-		"nearly full":    {func(s *Standing) { s.Streams[0].Bytes = 90 }, "the stream ROLE_CHANGES is 90% full"},
+			s.DeadLetters = []DeadLetters{{"demo", "reassigner", "invalid", 3, noon, "role: is no role"}, {"demo", "notifier", "rejected", 1, noon, "no"}}
+		}, []string{"3 dead letters of reassigner in tenant demo: invalid (the newest: role: is no role): handover dead-letters", "1 dead letter of notifier in tenant demo: rejected (no)"}},
+		"ambiguous":     {func(s *Standing) { s.Notices.Ambiguous = 1 }, []string{"1 mail may or may not have arrived"}},
+		"nearly full":   {func(s *Standing) { s.Streams[0].Bytes = 900 << 10 }, []string{"the stream ROLE_CHANGES is 88% full"}},
+		"a run goes on": {func(s *Standing) { s.Runs = []Run{{3, "replay", "ann", *ago(time.Hour), *ago(time.Second), "7"}} }, nil},
+		"a run was cut off": {func(s *Standing) { s.Runs = []Run{{3, "replay", "ann", *ago(time.Hour), *ago(5 * time.Minute), "7"}} },
+			[]string{"replay (run 3 of ann) has said nothing for 5m: if it was cut off, go on with --resume 3"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := well()
-			test.but(&s)
+			test.but(s)
 			got := s.judge()
-			if len(got) > 1 || (len(got) == 0) != (test.want == "") || !strings.Contains(strings.Join(got, ""), test.want) {
-				t.Errorf("got %q, want %q", got, test.want)
+			if len(got) != len(test.want) {
+				t.Fatalf("got %q, want %q", got, test.want)
+			}
+			for i, want := range test.want {
+				if !strings.HasPrefix(got[i], want) {
+					t.Errorf("got %q, want %q", got[i], want)
+				}
 			}
 		})
 	}
 }
 
+func TestShort(t *testing.T) {
+	t.Parallel()
+	for want, d := range map[string]time.Duration{
+		"0s": -time.Second, "1s": 700 * time.Millisecond, "1m": time.Minute, "59m59s": time.Hour - time.Second, "1h": time.Hour + 59*time.Second,
+		"23h59m": 24*time.Hour - time.Second, "1d": 24*time.Hour + 59*time.Minute, "400d1h": 400*24*time.Hour + time.Hour,
+	} {
+		if got := short(d); got != want {
+			t.Errorf("%v is %s, want %s", d, got, want)
+		}
+	}
+}
+
 func TestPrint(t *testing.T) {
 	t.Parallel()
-	now := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
-	s := Standing{At: now, Streams: bus.StreamsStatus{
-		{Stream: "ROLE_CHANGES", Messages: 12, Bytes: 4096, Consumers: []bus.ConsumerStatus{
-			{Consumer: "reassigner", Pending: 2, AckPending: 1, OldestPending: now.Add(-3 * time.Second)}, {Consumer: "reassigner-bulk"}}},
-		{Stream: "DEAD_LETTERS"},
-	}, Notices: Notices{Open: 1, Ambiguous: 1, Undecided: []Notice{{7, "demo", "ann", "a-1", "2 tasks moved to you", now.Add(-time.Hour)}}}, Attention: []string{"look here"}}
+	s := well()
+	s.waits("reassigner", 2, 3*time.Second)
+	s.report("reassigner").Rates = parts.Rates{parts.Changes: 812.3, parts.TasksMoved: 2.5}
+	s.troubled("sender", "mail channel is out of order: 535 no", time.Minute)
+	s.gone("notifier")
+	s.gone("relay")
+	s.report("relay").Stopped = true
+	for i := range 2 {
+		s.Parts = append(s.Parts, parts.Report{Part: "reassigner", Process: fmt.Sprintf("box:%d", 8+i), Running: true, StartedAt: *ago(2 * time.Hour), SeenAt: *ago(time.Second),
+			Rates: parts.Rates{parts.Changes: 100}, Errors: 1, Trouble: &parts.Trouble{Error: "batch failed", At: *ago(time.Hour), Since: *ago(time.Hour), WellSince: ago(time.Minute)}})
+	}
+	s.Notices = Notices{Open: 1, Ambiguous: 1, Undecided: []Notice{{7, "demo", "ann", "a-1", "2 tasks moved to you", noon.Add(-time.Hour)}}}
+	s.DeadLetters = []DeadLetters{{"demo", "reassigner", "invalid", 3, noon, "role: is no role"}}
+	s.Operations = []Operation{{"op-1", "demo", "bulk_edit", "applying", *ago(time.Minute), 10, 4, 1, 20}}
+	s.Runs = []Run{{3, "replay", "ann", *ago(time.Hour), *ago(time.Second), "700"}}
+	s.Attention = []string{"look here"}
 	var got strings.Builder
 	s.Print(&got)
-	want := `STREAM        MESSAGES  SIZE   CONSUMER         WAITING  AT WORK  OLDEST
-ROLE_CHANGES  12        4 KiB  reassigner       2        1        3s
-                               reassigner-bulk  0        0        -
-DEAD_LETTERS  0         0 B    -                                  
+	testkit.Golden(t, "status.txt", []byte(got.String()))
 
-Outbox: 0 unpublished, oldest -
-Mail windows: 1 open, 0 due, oldest -, 1 ambiguous
+	got.Reset()
+	Standing{At: noon, Database: Server{Problem: "refused"}, Broker: Server{Answers: true}, Attention: []string{"look here"}}.Print(&got)
+	testkit.Golden(t, "away.txt", []byte(got.String()))
+}
 
-AMBIGUOUS MAIL  TENANT  RECIPIENT  ACCOUNT  OPENED  SUBJECT
-7               demo    ann        a-1      1h0m0s  2 tasks moved to you
+// TestReadTellsHalf: each of the two servers is asked, whatever is wrong with the other.
+func TestReadTellsHalf(t *testing.T) {
+	t.Parallel()
+	pool, broker := testkit.Postgres(t), testkit.NATS(t)
+	away, err := postgres.Open(t.Context(), "postgres://x@127.0.0.1:1/x", postgres.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer away.Close()
+	gone := func(context.Context) (bus.StreamsStatus, error) { return nil, errors.New("no broker") }
 
-Needs attention:
-  - look here
-`
-	if diff := cmp.Diff(want, got.String()); diff != "" {
-		t.Errorf("(-want +got)\n%s", diff)
+	all := Read(t.Context(), pool, broker.Status)
+	if !all.Database.Answers || !all.Broker.Answers || len(all.Work) != 3 || len(all.Streams) != 3 || len(all.Attention) != 3 {
+		t.Errorf("all: %+v", all)
+	}
+	database := Read(t.Context(), pool, gone)
+	if !database.Database.Answers || database.Broker.Answers || len(database.Work) != 3 || len(database.Attention) != 1 || !strings.Contains(database.Attention[0], "no broker") {
+		t.Errorf("the database alone: %+v", database)
+	}
+	streams := Read(t.Context(), away, broker.Status)
+	if streams.Database.Answers || !streams.Broker.Answers || len(streams.Streams) != 3 || len(streams.Attention) == 0 || !strings.Contains(streams.Attention[0], "127.0.0.1") {
+		t.Errorf("the broker alone: %+v", streams)
+	}
+}
+
+// TestReadFindsWhatWaits asks a database in which everything that can wait does.
+func TestReadFindsWhatWaits(t *testing.T) {
+	t.Parallel()
+	pool, broker := testkit.Postgres(t), testkit.NATS(t)
+	testkit.Exec(t, pool, `INSERT INTO tenants (tenant_id) VALUES ('demo')`)
+	testkit.Exec(t, pool, `INSERT INTO operations (operation_id, tenant_id, kind, initiated_by, accepted_at, request, state)
+	  VALUES ('op-1', 'demo', 'bulk_edit', 'ann', clock_timestamp() - interval '1 hour', '{}', 'expanding')`)
+	testkit.Exec(t, pool, `WITH o AS (INSERT INTO outbox (message_id, tenant_id, stream, subject, body, created_at)
+	  VALUES ('m', 'demo', 'ROLE_CHANGES', 's', '', clock_timestamp() - interval '90 seconds') RETURNING key) INSERT INTO outbox_owed SELECT key FROM o`)
+	testkit.Exec(t, pool, `INSERT INTO notices (tenant_id, recipient_id, account_id, state, opened_at, close_at, next_try_at)
+	  SELECT 'demo', 'ann', 'a-1', 'closed', t, t, t FROM (SELECT clock_timestamp() - interval '2 hours') AS x (t)`)
+	testkit.Exec(t, pool, `INSERT INTO operator_runs (command, actor, arguments, updated_at) VALUES ('replay', 'ann', '{}', clock_timestamp() - interval '1 hour')`)
+	watch := parts.NewWatch()
+	watch.Listen(zap.NewNop()).Warn("not published", zap.String("part", "relay"), zap.Error(errors.New("full")))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() {
+		ended <- parts.NewReporter(pool, watch, parts.Config{
+			Parts: func() []string { return []string{"relay"} }, Counters: prometheus.NewRegistry(), Logger: zap.NewNop(),
+		}).Run(ctx)
+	}()
+	defer func() { cancel(); <-ended }()
+	var s Standing
+	testkit.Eventually(t, "the relay is heard of", func() (bool, string) {
+		s = Read(t.Context(), pool, broker.Status)
+		return len(s.Parts) == 1, fmt.Sprintf("%+v", s)
+	})
+	said := strings.Join(s.Attention, "\n")
+	for _, want := range []string{
+		"nobody runs the expander (never heard of), and 1 operation waits for it, the oldest for 1h",
+		"the relay is behind by 1m30s, 1 message waits: it says: not published: full",
+		"nobody runs the sender (never heard of), and 1 mail waits for it, the oldest for 2h",
+		"replay (run 1 of ann) has said nothing for 1h",
+	} {
+		if !strings.Contains(said, want) {
+			t.Errorf("not said: %s\nin\n%s", want, said)
+		}
 	}
 }
 
 func TestCollector(t *testing.T) {
 	t.Parallel()
-	now := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
-	before := now.Add(-30 * time.Second)
 	reads := 0
-	c := NewCollector(func(context.Context) (Standing, error) {
+	c := NewCollector(func(context.Context) Standing {
 		if reads++; reads == 1 {
-			return Standing{}, errors.New("away")
+			return Standing{Broker: Server{Answers: true}, Streams: bus.StreamsStatus{{Stream: "ROLE_CHANGES", Bytes: 5}}}
 		}
-		return Standing{
-			At: now, Outbox: Outbox{5, &before}, DeadLetters: []DeadLetters{{"demo", "notifier", "invalid", 2, before, ""}},
-			Streams: bus.StreamsStatus{{Stream: "ROLE_CHANGES", Consumers: []bus.ConsumerStatus{{Consumer: "reassigner", Pending: 2, AckPending: 1}}}},
-		}, nil
+		s := well()
+		s.waits("relay", 5, 30*time.Second)
+		s.troubled("relay", "full", time.Minute)
+		s.gone("sender")
+		s.DeadLetters = []DeadLetters{{"demo", "notifier", "invalid", 2, noon, ""}}
+		s.Runs = []Run{{3, "replay", "ann", noon, *ago(time.Minute), "7"}, {4, "replay", "ann", noon, *ago(2 * time.Minute), "7"}}
+		return *s
 	})
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(c)
-	var got [3]map[string]float64
-	for i := range got {
+	gather := func() map[string]float64 {
 		families, err := registry.Gather()
 		if err != nil {
 			t.Fatal(err)
 		}
-		got[i] = map[string]float64{}
+		got := map[string]float64{}
 		for _, f := range families {
 			for _, m := range f.GetMetric() {
-				got[i][f.GetName()] = m.GetGauge().GetValue()
+				name := strings.TrimPrefix(f.GetName(), "handover_")
+				for _, l := range m.GetLabel() {
+					name += " " + l.GetValue()
+				}
+				got[name] = m.GetGauge().GetValue()
 			}
 		}
+		return got
 	}
-	want := map[string]float64{
-		"handover_outbox_unpublished": 5, "handover_outbox_oldest_seconds": 30, "handover_dead_letters": 2, "handover_operations_under_way": 0,
-		"handover_consumer_pending": 3, "handover_consumer_oldest_seconds": 0, "handover_stream_bytes": 0, "handover_stream_limit_bytes": 0,
+	half := gather()
+	if half["server_up broker"] != 1 || half["server_up database"] != 0 || half["stream_bytes ROLE_CHANGES"] != 5 || len(half) != 7 {
+		t.Errorf("of a broker without the database: %v", half)
 	}
-	if diff := cmp.Diff([3]map[string]float64{{}, want, want}, got); diff != "" || reads != 2 {
-		t.Errorf("%d reads (-want +got)\n%s", reads, diff)
+	if gather(); reads != 1 {
+		t.Errorf("%d reads at once", reads)
+	}
+	c.at = time.Time{}
+	got := gather()
+	for name, want := range map[string]float64{
+		"server_up database": 1, "waiting relay": 5, "lag_seconds relay": 30, "lag_seconds sender": 0, "parts_running relay": 1, "parts_running sender": 0,
+		"parts_in_trouble relay": 1, "parts_in_trouble sender": 0, "dead_letters notifier invalid demo": 2, "operations_under_way": 0,
+		"operator_runs replay": 2, "operator_run_silent_seconds replay": 120, "stream_limit_bytes ROLE_CHANGES": 1 << 20, "mails ambiguous": 0,
+	} {
+		if v, ok := got[name]; !ok || v != want {
+			t.Errorf("%s is %v, want %v", name, v, want)
+		}
 	}
 }
