@@ -130,7 +130,7 @@ func inPlace(text string, width, height int) []byte {
 			for at > width/2 && left[at] != ' ' {
 				at--
 			}
-			lines, left = append(lines, string(left[:at])), append([]rune("    "), left[at:]...)
+			lines, left = append(lines, string(left[:at])), append([]rune("    "), []rune(strings.TrimLeft(string(left[at:]), " "))...)
 		}
 		if len(left) > width {
 			left = append(left[:max(0, width-1)], '…')

@@ -49,6 +49,7 @@ type Bus struct {
 	limits     *Limits // of the last EnsureStreams
 	atomic     bool    // whether the broker takes atomic batches
 	created    map[string]time.Time
+	awayFor    error // why the last try to connect was in vain
 	saidAway   time.Time
 }
 
@@ -128,6 +129,7 @@ func (b *Bus) onDisconnect(err error) {
 // onAway is called at every vain try to connect.
 func (b *Bus) onAway(err error) {
 	b.mu.Lock()
+	b.awayFor = err
 	say := time.Since(b.saidAway) >= awayEvery
 	if say {
 		b.saidAway = time.Now()
@@ -136,6 +138,16 @@ func (b *Bus) onAway(err error) {
 	if say {
 		b.log.Warn("the broker is away; still trying", zap.Error(err))
 	}
+}
+
+// away is ErrDisconnected, with the reason where there is one.
+func (b *Bus) away() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.awayFor == nil {
+		return ErrDisconnected
+	}
+	return fmt.Errorf("%w: %w", ErrDisconnected, b.awayFor)
 }
 
 // Connected tells whether the broker is there now.

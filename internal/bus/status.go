@@ -40,8 +40,11 @@ type ConsumerStatus struct {
 	OldestPending time.Time `json:"oldest_pending,omitzero"`
 }
 
-// Status asks the broker about all streams and their durable consumers.
+// Status asks the broker about all streams and their durable consumers. Without a connection it fails at once.
 func (b *Bus) Status(ctx context.Context) (StreamsStatus, error) {
+	if !b.Connected() {
+		return nil, b.away()
+	}
 	ctx, cancel := b.request(ctx)
 	defer cancel()
 	var out StreamsStatus

@@ -17,8 +17,10 @@ import (
 )
 
 const (
-	// reportEvery is how often a process reports; Gone, after how long without a report it counts as ended.
+	// reportEvery is how often a process reports; lookEvery, how soon it tells of a part that has been started; Gone,
+	// after how long without a report it counts as ended.
 	reportEvery = 5 * time.Second
+	lookEvery   = 250 * time.Millisecond
 	Gone        = 30 * time.Second
 	// reportPatience is how long the database may take for a report; lastPatience, for the one at the end.
 	reportPatience = 4 * time.Second
@@ -62,12 +64,17 @@ func NewReporter(pool *pgxpool.Pool, watch *Watch, c Config) *Reporter {
 
 // Run reports until ctx is done, and then once more that the parts are stopped. It returns nil.
 func (r *Reporter) Run(ctx context.Context) error {
-	ticker := time.NewTicker(reportEvery)
+	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
+	var at time.Time
+	parts := 0
 	for {
-		if err := r.report(ctx, true, reportPatience); err != nil && ctx.Err() == nil {
-			// A database that is away is every part's trouble: they say so.
-			r.Logger.Debug("parts not reported; trying again", zap.Error(err))
+		if now := r.Parts(); time.Since(at) >= reportEvery || len(now) != parts {
+			at, parts = time.Now(), len(now)
+			if err := r.report(ctx, true, reportPatience); err != nil && ctx.Err() == nil {
+				// A database that is away is every part's trouble: they say so.
+				r.Logger.Debug("parts not reported; trying again", zap.Error(err))
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -147,11 +154,16 @@ type Trouble struct {
 }
 
 const read = `
-SELECT part, process, version, running AND seen_at > clock_timestamp() - $1::interval, started_at, seen_at, rates, errors, NOT running,
+SELECT part, process, version, alive, started_at, seen_at, rates, errors, NOT running,
   last_error, last_error_at, trouble_since, CASE WHEN trouble_until <= clock_timestamp() THEN trouble_until END
-FROM part_reports ORDER BY part, process_id`
+FROM (
+  SELECT *, row_number() OVER (PARTITION BY part, alive ORDER BY seen_at DESC) AS nth,
+    row_number() OVER (PARTITION BY part, alive ORDER BY last_error_at DESC NULLS LAST) AS nth_error
+  FROM (SELECT *, running AND seen_at > clock_timestamp() - $1::interval AS alive FROM part_reports) p) p
+WHERE alive OR nth = 1 OR nth_error = 1 AND errors > 0 ORDER BY part, process_id`
 
-// Read returns what was reported within a day, of all processes.
+// Read returns what was reported within a day: of all processes that are alive, and of those that have ended, for each
+// part, the one heard of last and the one that had trouble last.
 func Read(ctx context.Context, pool *pgxpool.Pool) ([]Report, error) {
 	rows, err := pool.Query(ctx, read, Gone)
 	if err != nil {

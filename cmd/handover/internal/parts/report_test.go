@@ -3,6 +3,7 @@ package parts
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -101,6 +102,31 @@ func TestGoneStoppedAndForgotten(t *testing.T) {
 	report(true)
 	if got := state(); got != [2]bool{true, false} {
 		t.Errorf("started again it is %v", got)
+	}
+}
+
+func TestOfTheGoneOnlyTheLastAreRead(t *testing.T) {
+	t.Parallel()
+	r, log, _ := reporter(t, "relay", "sender")
+	for i := range 20 {
+		if i == 7 {
+			log.Warn("not published", zap.String("part", "relay"))
+		}
+		if r.id = fmt.Sprint(i); i > 7 {
+			r.watch.parts = map[string]*trouble{}
+		}
+		r.process = r.id
+		if err := r.report(t.Context(), i >= 18, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	for _, report := range r.read(t) {
+		got = append(got, fmt.Sprint(report.Part, " ", report.Process, " ", report.Running))
+	}
+	want := []string{"relay 17 false", "relay 18 true", "relay 19 true", "relay 7 false", "sender 17 false", "sender 18 true", "sender 19 true"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
 

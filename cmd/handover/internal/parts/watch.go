@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// quiet is how long a part must say nothing bad to count as well, unless it says something good before. It exceeds the
-	// longest pause between two tries of a part, apart from those that name their pause.
-	quiet = 30 * time.Second
+	// A part that says nothing bad for this long counts as well, unless it says something good before: longer than the
+	// pause between its tries, which it names or which is a third of this. Many succeed in silence.
+	quiet, quietLeast = 30 * time.Second, 12 * time.Second
 	// maxText is how much of an error is kept, in bytes.
 	maxText = 500
 )
@@ -103,16 +103,22 @@ func (e *ear) Sync() error { return nil }
 // describe is what a person needs of a line, and after which pause the part tries again, if it says so.
 func describe(message string, fields []zapcore.Field) (string, time.Duration) {
 	var pause time.Duration
+	add := func(text string) {
+		// An error and what a server answered are often the same.
+		if text != "" && !strings.Contains(message, text) {
+			message += ": " + text
+		}
+	}
 	for _, f := range fields {
 		switch {
 		case f.Type == zapcore.ErrorType:
 			if err, ok := f.Interface.(error); ok {
-				message += ": " + err.Error()
+				add(err.Error())
 			}
 		case f.Type == zapcore.DurationType && (f.Key == "pause" || f.Key == "in"):
 			pause = time.Duration(f.Integer)
-		case f.Type == zapcore.StringType && f.Key == "response" && f.String != "":
-			message += ": " + f.String
+		case f.Type == zapcore.StringType && f.Key == "response":
+			add(f.String)
 		}
 	}
 	return oneLine(message), pause
@@ -126,6 +132,7 @@ func oneLine(s string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(s, "?"))
+	s = strings.Join(strings.Fields(s), " ")
 	if len(s) > maxText {
 		s = strings.ToValidUTF8(s[:maxText], "") + "…"
 	}
@@ -140,11 +147,14 @@ func (w *Watch) bad(part, text string, pause time.Duration) {
 		t = &trouble{}
 		w.parts[part] = t
 	}
-	if !now.Before(t.until) {
+	silence := quiet
+	if now.Before(t.until) {
+		silence = min(quiet, max(quietLeast, 3*now.Sub(t.at)))
+	} else {
 		t.since = now
 	}
 	t.errors++
-	t.last, t.at, t.until = text, now, now.Add(pause+quiet)
+	t.last, t.at, t.until = text, now, now.Add(pause+silence)
 }
 
 func (w *Watch) good(part string) {

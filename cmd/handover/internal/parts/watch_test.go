@@ -29,7 +29,7 @@ func TestTroubleIsOfWhomTheLineNames(t *testing.T) {
 	away := zap.Error(errors.New("it is away"))
 	log.With(zap.String("part", "bus")).With(zap.String("consumer", "reassigner")).Warn("batch failed", away)
 	log.Warn("not published", zap.String("part", "relay"), away)
-	log.Error("mail channel", zap.String("part", "sender"), zap.String("response", "535 no\r\n\x00such user\xff"))
+	log.Error("mail channel", zap.String("part", "sender"), zap.String("response", "535 no\r\n\x00such user\xff"), zap.Error(errors.New("535 no")))
 	log.Warn("nobody's", away)
 	log.Info("fine", zap.String("part", "api"))
 	log.Error("long", zap.String("part", "api"), zap.Error(errors.New(strings.Repeat("ä", 1000))))
@@ -41,7 +41,7 @@ func TestTroubleIsOfWhomTheLineNames(t *testing.T) {
 		t.Errorf("a long error became %q", got["api"])
 	}
 	delete(got, "api")
-	want := map[string]string{"reassigner": "batch failed: it is away", "relay": "not published: it is away", "sender": "mail channel: 535 no   such user?"}
+	want := map[string]string{"reassigner": "batch failed: it is away", "relay": "not published: it is away", "sender": "mail channel: 535 no such user?"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
@@ -68,9 +68,15 @@ func TestTroubleEnds(t *testing.T) {
 		"by a success":      {func(log *zap.Logger, after func(time.Duration)) { after(time.Second); log.Info("done", part) }, time.Second, 0, 1},
 		"not by another's":  {func(log *zap.Logger, _ func(time.Duration)) { log.Info("done", zap.String("part", "api")) }, quiet, 0, 1},
 		"not while it goes": {func(log *zap.Logger, after func(time.Duration)) { after(20 * time.Second); log.Warn("again", part) }, 20*time.Second + quiet, 0, 2},
+		"sooner if it tries often": {func(log *zap.Logger, after func(time.Duration)) {
+			for range 10 {
+				after(5 * time.Second)
+				log.Warn("again", part)
+			}
+		}, 50*time.Second + 15*time.Second, 0, 11},
 		"not within a pause": {func(log *zap.Logger, _ func(time.Duration)) {
 			log.Warn("again", part, zap.Duration("pause", 5*time.Minute))
-		}, 5*time.Minute + quiet, 0, 2},
+		}, 5*time.Minute + quietLeast, 0, 2},
 		"and begins afresh": {func(log *zap.Logger, after func(time.Duration)) { after(time.Minute); log.Warn("again", part) }, time.Minute + quiet, time.Minute, 2},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,6 +2,8 @@ package standing
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"handover.io/cmd/handover/internal/parts"
@@ -21,15 +23,18 @@ const (
 	full = 0.8
 )
 
-// Part is one that every installation needs, in the order of the work.
-var Parts = []struct {
+// Part is one that every installation needs.
+type Part struct {
 	Name, Only string // as the parts are reported, and as handover run --only takes them
 	late       time.Duration
 	work       string // what waits for it
-	look       string // where to look when it runs and is late
-}{
+	look       string // what to ask when it runs and is late
+}
+
+// Parts are all of them, in the order in which the work flows.
+var Parts = []Part{
 	{"api", "api", 0, "", ""},
-	{"expander", "api", lateBulk, "operation", "handover logs of the part expander say why"},
+	{"expander", "api", lateBulk, "operation", "the log of the API says why"},
 	{"relay", "relay", late, "message", "is the broker there and not full?"},
 	{event.ConsumerReassigner, "reassigner", late, "role change", "is the database slow, or a batch failing?"},
 	{event.ConsumerReassignerBulk, "reassigner", lateBulk, "role change", "is the database slow, or a batch failing?"},
@@ -42,12 +47,13 @@ func (s Standing) judge() []string {
 	out := []string{}
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	if !s.Database.Answers {
-		say("the database doesn't answer (%s): start it, or mend what it says; everything waits for it and goes on by itself", s.Database.Problem)
+		say("the database doesn't answer (%s): start it, or mend what it says; everything waits for it and goes on by itself", brief(s.Database.Problem))
 	}
 	if !s.Broker.Answers {
-		say("the broker doesn't answer (%s): start it, or mend what it says; changes are accepted and wait, and go on by themselves", s.Broker.Problem)
+		say("the broker doesn't answer (%s): start it, or mend what it says; changes are accepted and wait, and go on by themselves", brief(s.Broker.Problem))
 	}
 	s.judgeParts(say)
+	s.judgeOthers(say)
 	s.judgeLetters(say)
 	for _, stream := range s.Streams {
 		if share := fullness(stream); share > full {
@@ -81,13 +87,26 @@ func (s Standing) judgeParts(say func(string, ...any)) {
 		case waits && p.late > 0 && w.Lag > p.late.Seconds():
 			why := p.look
 			if t := s.trouble(now, 0); t != nil {
-				why = "it says: " + t.Error
+				why = "it says: " + brief(t.Error)
 			}
 			say("the %s is behind by %s, %s: %s", p.Name, w.lag(), countWaiting(w, p.work), why)
 		case s.Database.Answers && s.Broker.Answers:
 			if t := s.trouble(now, late); t != nil {
-				say("the %s is in trouble for %s, and goes on trying: %s", p.Name, s.age(t.Since), t.Error)
+				say("the %s is in trouble for %s, and goes on trying: %s", p.Name, s.age(t.Since), brief(t.Error))
 			}
+		}
+	}
+}
+
+// judgeOthers is about what isn't one of Parts: connections, our own servers, whatever else runs in a process.
+func (s Standing) judgeOthers(say func(string, ...any)) {
+	if !s.Database.Answers || !s.Broker.Answers {
+		return // which says why
+	}
+	for _, r := range s.Parts {
+		known := slices.ContainsFunc(Parts, func(p Part) bool { return p.Name == r.Part })
+		if t := s.trouble([]parts.Report{r}, late); !known && r.Running && t != nil {
+			say("the %s of %s is in trouble for %s, and goes on trying: %s", r.Part, r.Process, s.age(t.Since), brief(t.Error))
 		}
 	}
 }
@@ -129,6 +148,16 @@ func fullness(s bus.StreamStatus) float64 {
 }
 
 func (w Work) lag() string { return short(time.Duration(w.Lag * float64(time.Second))) }
+
+// brief is as much of an error as a sentence bears, on one line; the log has all of it.
+func brief(problem string) string {
+	const enough = 240
+	words := []rune(strings.Join(strings.Fields(problem), " "))
+	if len(words) > enough {
+		words = append(words[:enough], '…')
+	}
+	return string(words)
+}
 
 // short is an age in its two largest units.
 func short(d time.Duration) string {

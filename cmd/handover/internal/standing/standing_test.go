@@ -97,6 +97,10 @@ func TestJudge(t *testing.T) {
 		"unpublished":              {func(s *Standing) { s.waits("relay", 1, time.Minute) }, []string{"the relay is behind by 1m, 1 message waits: is the broker there"}},
 		"in trouble, not for long": {func(s *Standing) { s.troubled("relay", "full", 10*time.Second) }, nil},
 		"in trouble":               {func(s *Standing) { s.troubled("relay", "full", time.Minute) }, []string{"the relay is in trouble for 1m, and goes on trying: full"}},
+		"a connection is in trouble": {func(s *Standing) {
+			s.Parts = append(s.Parts, parts.Report{Part: "bus", Process: "box:8", Running: true})
+			s.troubled("bus", "the broker is away", time.Minute)
+		}, []string{"the bus of box:8 is in trouble for 1m, and goes on trying: the broker is away"}},
 		"was in trouble": {func(s *Standing) {
 			s.troubled("relay", "full", time.Minute)
 			s.report("relay").Trouble.WellSince = ago(time.Second)
