@@ -20,6 +20,8 @@ type Change struct {
 	From   string
 	To     string // or Nobody
 	Policy Policy // that judged it
+	// Overridden tells that it carried its policy itself: the tenant's history has no say in it.
+	Overridden bool
 
 	// Key is the recorder's own handle on the change; the fold passes it through.
 	Key int64

@@ -50,7 +50,7 @@ func (o *Operations) Run(ctx context.Context) error {
 const (
 	owesTooMuch = `SELECT EXISTS (SELECT FROM outbox_owed ORDER BY key OFFSET $1)`
 	// Ids are ordered by time: whose turn was last comes last.
-	toExpand = `SELECT operation_id FROM operations WHERE state = 'expanding' ORDER BY operation_id <= $1, operation_id LIMIT 100`
+	toExpand = `SELECT operation_id, kind FROM operations WHERE state = 'expanding' ORDER BY operation_id <= $1, operation_id LIMIT 100`
 )
 
 // ExpandOnce expands one chunk of one operation, the next one in turn, and offers what it issued. It returns false when
@@ -67,15 +67,15 @@ func (o *Operations) ExpandOnce(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	waiting, err := pgx.CollectRows(rows, pgx.RowToStructByPos[struct{ ID, Kind string }])
 	if err != nil {
 		return false, err
 	}
-	for _, id := range ids {
+	for _, next := range waiting {
 		o.mu.Lock()
-		o.last = id
+		o.last = next.ID
 		o.mu.Unlock()
-		worked, err := o.expand(ctx, id)
+		worked, err := o.expand(ctx, next.ID, next.Kind)
 		if worked || err != nil {
 			return worked, err
 		}
@@ -84,10 +84,14 @@ func (o *Operations) ExpandOnce(ctx context.Context) (bool, error) {
 }
 
 // expand expands one chunk of an operation, unless another expander is at it.
-func (o *Operations) expand(ctx context.Context, id string) (bool, error) {
+func (o *Operations) expand(ctx context.Context, id, kind string) (bool, error) {
 	start := time.Now()
 	var done chunk
-	err := postgres.InTx(ctx, o.pool, func(ctx context.Context, tx pgx.Tx) (err error) {
+	inTx, expandChunk := postgres.InTx, expandChunk
+	if kind == kindCorrection {
+		inTx, expandChunk = postgres.InWriterTx, correctChunk
+	}
+	err := inTx(ctx, o.pool, func(ctx context.Context, tx pgx.Tx) (err error) {
 		done, err = expandChunk(ctx, tx, id)
 		return err
 	})
@@ -137,20 +141,28 @@ SELECT operation_id, tenant_id, kind, initiated_by, accepted_at, request - 'acco
 FROM operations WHERE operation_id = $1 AND state = 'expanding'`
 )
 
-func expandChunk(ctx context.Context, tx pgx.Tx, id string) (chunk, error) {
-	var c chunk
-	if err := tx.QueryRow(ctx, tryOperation, id).Scan(&c.taken); err != nil || !c.taken {
-		return c, err
+// takeOperation takes the operation for the rest of the transaction. It is false when another expander is at it, or has
+// just done the last of it.
+func takeOperation(ctx context.Context, tx pgx.Tx, id string) (r order, from place, taken bool, err error) {
+	if err := tx.QueryRow(ctx, tryOperation, id).Scan(&taken); err != nil || !taken {
+		return r, from, false, err
 	}
-	var r order
-	var from place
-	err := tx.QueryRow(ctx, readOperation, id).Scan(&r.ID, &r.TenantID, &r.Kind, &r.InitiatedBy, &r.AcceptedAt, &r.Request, &from.Last, &from.Accounts)
-	if err == pgx.ErrNoRows { // another expander has just done the last of it
-		return chunk{}, nil
+	err = tx.QueryRow(ctx, readOperation, id).Scan(&r.ID, &r.TenantID, &r.Kind, &r.InitiatedBy, &r.AcceptedAt, &r.Request, &from.Last, &from.Accounts)
+	if err == pgx.ErrNoRows {
+		return r, from, false, nil
 	}
 	if err != nil {
-		return c, fmt.Errorf("read operation %s: %w", id, err)
+		return r, from, false, fmt.Errorf("read operation %s: %w", id, err)
 	}
+	return r, from, true, nil
+}
+
+func expandChunk(ctx context.Context, tx pgx.Tx, id string) (chunk, error) {
+	r, from, taken, err := takeOperation(ctx, tx, id)
+	if err != nil || !taken {
+		return chunk{}, err
+	}
+	c := chunk{taken: true}
 	next, changes := r.accounts, r.edits
 	if r.Kind != kindBulkEdit {
 		next, changes = r.leftAccounts, r.handovers

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -36,7 +37,8 @@ const (
 SELECT o.operation_id, o.tenant_id, o.kind, o.initiated_by, o.accounts, o.unchanged, o.changes, o.applied, o.refused, o.tasks_moved, coalesce(o.problem, ''),
        coalesce(o.request ->> 'role', ''), coalesce(o.request ->> 'account_id', ''), coalesce(a.name, ''),
        coalesce(o.request ->> 'user_id', ''), coalesce(p.name, ''), coalesce(o.request ->> 'owner_id', ''), coalesce(w.name, ''),
-       coalesce((SELECT sum(n) FROM holdings h WHERE h.tenant_id = o.tenant_id AND h.assignee_id = o.request ->> 'user_id'), 0)::bigint
+       coalesce((SELECT sum(n) FROM holdings h WHERE h.tenant_id = o.tenant_id AND h.assignee_id = o.request ->> 'user_id'), 0)::bigint,
+       coalesce(o.request ->> 'policy', ''), (o.request ->> 'effective_from')::timestamptz, coalesce((o.request ->> 'take_back')::boolean, false), o.tasks_kept
 FROM operations o
 LEFT JOIN accounts a ON a.tenant_id = o.tenant_id AND a.account_id = o.request ->> 'account_id'
 LEFT JOIN users p ON p.tenant_id = o.tenant_id AND p.user_id = o.request ->> 'user_id'
@@ -69,6 +71,11 @@ type result struct {
 	OwnerName   string `json:"owner_name,omitempty"`
 	// LeftBehind is how many open tasks whoever an off-boarding is about still has at its end.
 	LeftBehind int64 `json:"left_behind,omitempty"`
+	// Of a policy set right.
+	Policy        string     `json:"policy,omitempty"`
+	EffectiveFrom *time.Time `json:"effective_from,omitempty"`
+	TakeBack      bool       `json:"take_back,omitempty"`
+	TasksKept     int64      `json:"tasks_kept,omitempty"`
 }
 
 // tell leaves a notification for the initiators.
@@ -101,6 +108,8 @@ func (r result) title() string {
 	account, user, owner := orID(r.AccountName, r.AccountID), orID(r.UserName, r.UserID), orID(r.OwnerName, r.OwnerID)
 	tasks, changed := count(r.TasksMoved, "open task"), count(r.Accounts-r.Unchanged, "account")
 	switch {
+	case r.Kind == kindCorrection:
+		return r.correctionTitle()
 	case r.Problem != "":
 		return "Stopped after " + count(r.Changes, "role change") + ": " + r.Problem
 	case r.Kind == kindRoleChange && r.Refused > 0 && r.Applied == 0:
@@ -140,6 +149,21 @@ func (r result) butLeft() string {
 		return "; 1 open task stays with them"
 	}
 	return "; " + count(r.LeftBehind, "open task") + " stay with them"
+}
+
+// correctionTitle says what came of a policy set right.
+func (r result) correctionTitle() string {
+	since := "Policy set right since " + r.EffectiveFrom.UTC().Format("2 Jan 2006 15:04 UTC")
+	judged := count(r.Changes, "role change") + " judged anew, " + count(r.TasksMoved, "open task") + " moved"
+	switch {
+	case r.Problem != "":
+		return since + ": stopped after " + judged + ": " + r.Problem
+	case r.Changes == 0:
+		return since + ": no role change was judged otherwise"
+	case r.TasksKept > 0:
+		return since + ": " + judged + ", " + count(r.TasksKept, "open task") + " kept where they are"
+	}
+	return since + ": " + judged
 }
 
 func roleName(role string) string { return strings.ReplaceAll(role, "_", " ") }

@@ -19,6 +19,7 @@ import (
 const (
 	kindRoleChange = "role_change"
 	kindBulkEdit   = "bulk_edit"
+	kindCorrection = "policy_corrected"
 )
 
 const (
@@ -36,6 +37,10 @@ type request struct {
 	OwnerID    *string        `json:"owner_id,omitempty"` // who receives: new owner or successor
 	Reason     string         `json:"reason"`
 	Tasks      bool           `json:"tasks,omitempty"` // every open task of who leaves
+	// A policy set right with effect from the past.
+	Policy        handover.Policy `json:"policy,omitempty"`
+	EffectiveFrom *time.Time      `json:"effective_from,omitempty"`
+	TakeBack      bool            `json:"take_back,omitempty"`
 }
 
 // order is an accepted request.

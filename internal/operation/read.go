@@ -24,12 +24,13 @@ type Operation struct {
 	InitiatedBy string     `json:"initiated_by"`
 	AcceptedAt  time.Time  `json:"accepted_at"`
 	FinishedAt  *time.Time `json:"finished_at"`
-	Accounts    int64      `json:"accounts"`  // expanded so far
+	Accounts    int64      `json:"accounts"`  // expanded so far; of a policy set right, those where role changes were judged anew
 	Unchanged   int64      `json:"unchanged"` // of these, as asked already
-	Changes     int64      `json:"changes"`   // role changes issued
+	Changes     int64      `json:"changes"`   // role changes issued; of a policy set right, judged anew
 	Applied     int64      `json:"applied"`   // of these, recorded
 	Refused     int64      `json:"refused"`   // of these, dead letters
 	TasksMoved  int64      `json:"tasks_moved"`
+	TasksKept   int64      `json:"tasks_kept"` // by a policy set right that takes nothing back
 	Problem     *string    `json:"problem"`
 }
 
@@ -45,7 +46,7 @@ type Notification struct {
 }
 
 const getOperation = `
-SELECT operation_id, kind, state, initiated_by, accepted_at, finished_at, accounts, unchanged, changes, applied, refused, tasks_moved, problem
+SELECT operation_id, kind, state, initiated_by, accepted_at, finished_at, accounts, unchanged, changes, applied, refused, tasks_moved, tasks_kept, problem
 FROM operations WHERE tenant_id = $1 AND operation_id = $2`
 
 // Get returns an operation of the tenant, or [roster.ErrNotFound].
@@ -68,7 +69,7 @@ func (o *Operations) Get(ctx context.Context, tenant, id string) (Operation, err
 }
 
 const listOperations = `
-SELECT operation_id, kind, state, initiated_by, accepted_at, finished_at, accounts, unchanged, changes, applied, refused, tasks_moved, problem
+SELECT operation_id, kind, state, initiated_by, accepted_at, finished_at, accounts, unchanged, changes, applied, refused, tasks_moved, tasks_kept, problem
 FROM operations
 WHERE tenant_id = $1 AND accepted_at <= coalesce($2::timestamptz, 'infinity') AND (accepted_at < coalesce($2::timestamptz, 'infinity') OR operation_id > $3)
 ORDER BY accepted_at DESC, operation_id LIMIT $4`

@@ -73,14 +73,18 @@ var writerSettings = map[string]string{
 	"work_mem": "32768", // kB
 }
 
-// beginWriter begins a transaction that has them, on any connection.
-var beginWriter = func() string {
-	b := "BEGIN ISOLATION LEVEL READ COMMITTED"
+// beginWriter and beginSnapshot begin transactions that have them, on any connection.
+var (
+	beginWriter   = withWriterSettings("BEGIN ISOLATION LEVEL READ COMMITTED")
+	beginSnapshot = withWriterSettings("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+)
+
+func withWriterSettings(begin string) string {
 	for name, value := range writerSettings {
-		b += "; SET LOCAL " + name + " = " + value
+		begin += "; SET LOCAL " + name + " = " + value
 	}
-	return b
-}()
+	return begin
+}
 
 // txAttempts is how often InTx runs its function at most: once, and 5 times more.
 const txAttempts = 6
@@ -96,6 +100,11 @@ func InTx(ctx context.Context, pool *pgxpool.Pool, fn func(ctx context.Context, 
 // InWriterTx is InTx for the kind of statements that [Options.Writer] is for, on a pool that is for others too.
 func InWriterTx(ctx context.Context, pool *pgxpool.Pool, fn func(ctx context.Context, tx pgx.Tx) error) error {
 	return inTx(ctx, pool, pgx.TxOptions{BeginQuery: beginWriter}, fn)
+}
+
+// InSnapshot is InWriterTx for what only reads: all its statements see the same moment (REPEATABLE READ, READ ONLY).
+func InSnapshot(ctx context.Context, pool *pgxpool.Pool, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	return inTx(ctx, pool, pgx.TxOptions{BeginQuery: beginSnapshot}, fn)
 }
 
 func inTx(ctx context.Context, pool *pgxpool.Pool, o pgx.TxOptions, fn func(ctx context.Context, tx pgx.Tx) error) error {

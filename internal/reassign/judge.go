@@ -175,6 +175,8 @@ func readKnown(ctx context.Context, tx pgx.Tx, batch []delivery) (known, error) 
 		}
 	}
 	var questions pgx.Batch
+	// No policy is set from here on: what judges the changes that are recorded next also judges them afterwards.
+	questions.Queue(roster.HoldPolicies, keys(tenants))
 	questions.Queue(`SELECT clock_timestamp()`).QueryRow(func(row pgx.Row) error { return row.Scan(&k.clock) })
 	var tenant string
 	var override bool

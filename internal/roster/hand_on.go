@@ -103,18 +103,22 @@ func HandOn(ctx context.Context, tx pgx.Tx, left []Left) ([]journal.Entry, error
 
 // departuresOf are the departures of those who left with a successor, by tenant and user; the shape is that of an account.
 func departuresOf(ctx context.Context, tx pgx.Tx, left []Left) (map[Account]departure, error) {
+	tenants, users := peopleOf(left)
+	if _, err := tx.Exec(ctx, lockLeft, tenants, users); err != nil {
+		return nil, fmt.Errorf("lock those with whom something is left: %w", err)
+	}
+	return readDepartures(ctx, tx, tenants, users)
+}
+
+func peopleOf(left []Left) (tenants, users []string) {
 	people := map[Account]bool{}
 	for _, l := range left {
 		people[Account{l.TenantID, l.Person}] = true
 	}
-	list := make([]Account, 0, len(people))
-	for p := range people {
-		list = append(list, p)
-	}
-	tenants, users := columns(list)
-	if _, err := tx.Exec(ctx, lockLeft, tenants, users); err != nil {
-		return nil, fmt.Errorf("lock those with whom something is left: %w", err)
-	}
+	return columns(slices.Collect(maps.Keys(people)))
+}
+
+func readDepartures(ctx context.Context, tx pgx.Tx, tenants, users []string) (map[Account]departure, error) {
 	rows, err := tx.Query(ctx, departures, tenants, users)
 	if err != nil {
 		return nil, fmt.Errorf("look for departures: %w", err)

@@ -1,6 +1,7 @@
 package roster
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -53,6 +54,7 @@ func refold(ctx context.Context, tx pgx.Tx, accounts []Account, fresh map[int64]
 type fold struct {
 	tx           pgx.Tx
 	fresh        map[int64]bool
+	by           string // who causes the moves, where it isn't who made the change behind them
 	tenants, ids []string
 	known        map[Account]*knownAccount
 	holdings     holdings
@@ -93,7 +95,7 @@ func (f *fold) account(a Account) *knownAccount {
 
 const changesOfAccounts = `
 SELECT c.tenant_id, c.account_id, c.key, c.occurred_at, c.sequence, c.source, c.id, c.role, coalesce(c.from_id, ''), coalesce(c.to_id, ''),
-       c.policy, c.reason, c.initiated_by, coalesce(c.operation_id, ''), c.traceparent
+       c.policy, c.overridden, c.reason, c.initiated_by, coalesce(c.operation_id, ''), c.traceparent
 FROM unnest($1::text[], $2::text[]) AS a(tenant_id, account_id)
 CROSS JOIN LATERAL (SELECT * FROM role_changes c WHERE c.tenant_id = a.tenant_id AND c.account_id = a.account_id OFFSET 0) c`
 
@@ -104,7 +106,7 @@ func (f *fold) readChanges(ctx context.Context) error {
 	}
 	var c Change
 	_, err = pgx.ForEachRow(rows, []any{&c.TenantID, &c.AccountID, &c.Key, &c.OccurredAt, &c.Sequence, &c.Source, &c.ID, &c.Role, &c.From, &c.To,
-		&c.Policy, &c.Reason, &c.InitiatedBy, &c.OperationID, &c.Traceparent}, func() error {
+		&c.Policy, &c.Overridden, &c.Reason, &c.InitiatedBy, &c.OperationID, &c.Traceparent}, func() error {
 		k := f.account(c.Account)
 		read := c
 		k.changes[c.Key] = &read
@@ -210,7 +212,7 @@ func (f *fold) decideAssignees(ctx context.Context) (err error) {
 		}
 		if assignee != h.assignee {
 			b.since = since.UnixMicro()
-			moves[b] = moveKey{Account: h.Account, cause: f.cause(k, moved), from: h.assignee, to: assignee, correction: handover.Corrects(h.assignee, of, moved)}
+			moves[b] = moveKey{Account: h.Account, cause: f.cause(k, h.assignee, moved), from: h.assignee, to: assignee, correction: handover.Corrects(h.assignee, of, moved)}
 			from[b.holding] = true
 		}
 		return nil
@@ -250,15 +252,19 @@ func (f *fold) readMoved(ctx context.Context, from []int64, moves map[basis]move
 	return err
 }
 
-// cause is the change behind a move: the last that moved the task; where the fold gives it back to its base, the change
-// that has just become known; failing that the account's latest.
-func (f *fold) cause(k *knownAccount, moved []handover.Change) int64 {
+// cause is the change behind a move from the present assignee: the last that moved the task; where the fold gives it back
+// to its base, the change that has just become known, or was judged anew, above all one that had brought it there; failing
+// that the account's latest.
+func (f *fold) cause(k *knownAccount, present string, moved []handover.Change) int64 {
 	if len(moved) > 0 {
 		return moved[len(moved)-1].Key
 	}
 	var latest *Change
 	for key, c := range k.changes {
-		if f.fresh[key] && (latest == nil || c.Compare(latest.Change) > 0) {
+		if !f.fresh[key] {
+			continue
+		}
+		if latest == nil || (c.To == present) != (latest.To == present) && c.To == present || (c.To == present) == (latest.To == present) && c.Compare(latest.Change) > 0 {
 			latest = c
 		}
 	}
@@ -333,7 +339,9 @@ func (f *fold) groupMoves() []Move {
 
 func (f *fold) move(key moveKey) Move {
 	if c := f.known[key.Account].changes[key.cause]; c != nil {
-		return MovedBy(c, key.from, key.to, key.correction, f.clock)
+		m := MovedBy(c, key.from, key.to, key.correction, f.clock)
+		m.By = cmp.Or(f.by, m.By)
+		return m
 	}
 	return Move{Account: key.Account, Reason: bySync, From: key.from, To: key.to, Correction: key.correction, At: f.clock}
 }

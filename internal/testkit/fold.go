@@ -41,6 +41,41 @@ func CheckFold(t testing.TB, pool *pgxpool.Pool) {
 	}
 }
 
+// CheckPolicies checks that each change is judged by the policy of the tenant's history that was in force when it occurred,
+// but for those that carried their own.
+func CheckPolicies(t testing.TB, pool *pgxpool.Pool) {
+	t.Helper()
+	var wrong []string
+	err := pgx.BeginTxFunc(context.Background(), pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		histories := map[string][]domain.PolicyEntry{}
+		var tenant, source, id string
+		var e domain.PolicyEntry
+		if err := each(context.Background(), tx, `
+SELECT tenant_id, CASE WHEN effective_from > '-infinity' THEN effective_from ELSE '0001-01-01 UTC' END, policy FROM policy_history`,
+			[]any{&tenant, &e.EffectiveFrom, &e.Policy}, func() error {
+				histories[tenant] = append(histories[tenant], e)
+				return nil
+			}); err != nil {
+			return err
+		}
+		var at time.Time
+		var policy domain.Policy
+		return each(context.Background(), tx, `SELECT tenant_id, source, id, occurred_at, policy FROM role_changes WHERE NOT overridden`,
+			[]any{&tenant, &source, &id, &at, &policy}, func() error {
+				if want := domain.PolicyAt(histories[tenant], at); policy != want {
+					wrong = append(wrong, fmt.Sprintf("change %s %s of %s: is judged by %s, not %s", source, id, tenant, policy, want))
+				}
+				return nil
+			})
+	})
+	if err != nil {
+		t.Fatalf("check the policies: %v", err)
+	}
+	if n := len(wrong); n > 0 {
+		t.Fatalf("%d changes are judged wrong:\n%s", n, strings.Join(wrong[:min(n, 20)], "\n"))
+	}
+}
+
 type foldCheck struct {
 	histories map[[2]string]domain.History // by tenant and account
 	wrong     []string

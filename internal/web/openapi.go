@@ -15,7 +15,7 @@ const aboutAPI = `Handover moves a customer account's open tasks to the new owne
 
 **Ids** are the upstream system's own: 1 to 128 characters, percent-encoded in paths (` + "`a/b`" + ` is ` + "`a%2Fb`" + `).
 
-**Repeats.** A POST, and the PUT of a role, takes an ` + "`Idempotency-Key`" + `: a repeat with the same key answers what the first one answered, with ` + "`Idempotent-Replayed: true`" + `. The same key with another request is a 409, and so is one whose first request is still under way. Keys are kept for at least a day. Other PUTs and imports are safe to repeat as they are.
+**Repeats.** A POST, and the PUTs of a role and of the policy, take an ` + "`Idempotency-Key`" + `: a repeat with the same key answers what the first one answered, with ` + "`Idempotent-Replayed: true`" + `. The same key with another request is a 409, and so is one whose first request is still under way. Keys are kept for at least a day. Other PUTs and imports are safe to repeat as they are.
 
 **Dry runs.** Every write that moves tasks takes ` + "`dry_run=true`" + ` and answers what it would do.
 

@@ -14,17 +14,18 @@ import (
 // Operation is what was asked for and how far it is.
 type Operation struct {
 	ID          string     `json:"id"`
-	Kind        string     `json:"kind" enum:"role_change,bulk_edit,user_disabled,user_deleted,resources_reassigned,task_assigned"`
+	Kind        string     `json:"kind" enum:"role_change,bulk_edit,user_disabled,user_deleted,resources_reassigned,task_assigned,policy_corrected"`
 	State       string     `json:"state" enum:"expanding,applying,done,failed" doc:"expanding: finding out which accounts; applying: the changes are on their way."`
 	InitiatedBy string     `json:"initiated_by"`
 	AcceptedAt  time.Time  `json:"accepted_at" doc:"When all its changes occurred, as far as they are concerned."`
 	FinishedAt  *time.Time `json:"finished_at"`
 	Accounts    int64      `json:"accounts" doc:"Accounts it is about, as far as known."`
 	Unchanged   int64      `json:"unchanged" doc:"Of these, as asked already."`
-	Changes     int64      `json:"changes" doc:"Role changes issued."`
+	Changes     int64      `json:"changes" doc:"Role changes issued; of a policy set right, judged anew."`
 	Applied     int64      `json:"applied" doc:"Of these, recorded and acted on."`
 	Refused     int64      `json:"refused" doc:"Of these, dead letters: an operator looks at them."`
 	TasksMoved  int64      `json:"tasks_moved"`
+	TasksKept   int64      `json:"tasks_kept" doc:"Open tasks that stay with who has them though a policy set right, without take_back, would never have given them to them."`
 	Problem     *string    `json:"problem" doc:"Why it failed."`
 }
 

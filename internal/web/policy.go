@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
 	"handover.io/internal/handover"
+	"handover.io/internal/operation"
 	"handover.io/internal/roster"
 )
 
@@ -17,6 +19,47 @@ type Policy struct {
 	EffectiveFrom *time.Time      `json:"effective_from" doc:"A role change is judged by the policy in force when it occurred. null: since ever."`
 	ChangedBy     *string         `json:"changed_by"`
 	ChangedAt     *time.Time      `json:"changed_at"`
+	OperationID   *string         `json:"operation_id" doc:"The operation that set it with effect from the past."`
+	SupersededBy  *string         `json:"superseded_by" doc:"Who put it out of force by setting the policy right with effect from before it; null: it counts."`
+	SupersededAt  *time.Time      `json:"superseded_at"`
+}
+
+// PolicySet is the policy that was set; set right with effect from the past, also what that does.
+type PolicySet struct {
+	Policy
+	Unchanged bool               `json:"unchanged,omitempty" doc:"It was in force since then, and every role change is judged by it: nothing is to be done."`
+	Preview   *CorrectionPreview `json:"preview,omitempty" doc:"With effective_from: what is done, or on a dry run would be."`
+}
+
+// CorrectionPreview is what a policy set right does to accounts and tasks as they are now.
+type CorrectionPreview struct {
+	Accounts  int64            `json:"accounts" doc:"Accounts on which role changes are judged anew."`
+	Changes   int64            `json:"changes" doc:"Role changes that are judged anew."`
+	TaskCount int64            `json:"task_count" doc:"Open tasks that go to somebody else."`
+	TakenBack int64            `json:"taken_back" doc:"Of these, tasks that by the policy set right should never have been with who has them; only with take_back."`
+	Kept      int64            `json:"kept" doc:"Open tasks that should never have been with who has them, but stay; only without take_back."`
+	Tasks     []TaskCorrection `json:"tasks" nullable:"false" doc:"The first 100 of the tasks that go, by account and id."`
+	KeptTasks []TaskCorrection `json:"kept_tasks" nullable:"false" doc:"The first 100 of the tasks that stay; to is who would get them back."`
+	MailCount int64            `json:"mail_count" doc:"People who get an e-mail."`
+	Mails     []Mailed         `json:"mails" nullable:"false" doc:"The first 100 of them, by id."`
+}
+
+// TaskCorrection is a task that a policy set right gives to somebody else, or would.
+type TaskCorrection struct {
+	ID        string `json:"id"`
+	Title     string `json:"title"`
+	AccountID string `json:"account_id"`
+	From      string `json:"from"`
+	To        string `json:"to"`
+	TakenBack bool   `json:"taken_back"`
+}
+
+// Mailed is somebody who gets an e-mail, and about how many tasks.
+type Mailed struct {
+	ID        string `json:"id"`
+	Name      string `json:"name"`
+	Received  int64  `json:"received"`
+	TakenBack int64  `json:"taken_back" doc:"Of which they had been told that they are theirs."`
 }
 
 // TenantSettings are a tenant's choices.
@@ -32,7 +75,9 @@ type Roles struct {
 
 // PolicyChoice is a policy to be set.
 type PolicyChoice struct {
-	Tasks handover.Policy `json:"tasks" enum:"keep_tasks,move_automated_tasks,move_all_tasks" doc:"keep_tasks: account ownership only; move_automated_tasks: all open tasks but manual ones; move_all_tasks: all open tasks."`
+	Tasks         handover.Policy `json:"tasks" enum:"keep_tasks,move_automated_tasks,move_all_tasks" doc:"keep_tasks: account ownership only; move_automated_tasks: all open tasks but manual ones; move_all_tasks: all open tasks."`
+	EffectiveFrom *time.Time      `json:"effective_from,omitempty" doc:"In the past: sets the policy right with effect from then, as an operation. Whatever was set for later is superseded."`
+	TakeBack      bool            `json:"take_back,omitempty" doc:"With effective_from: tasks that by this policy should never have gone to who has them are taken from them again. Otherwise they stay, as if assigned now."`
 }
 
 // SettingsChange is settings to be changed.
@@ -53,25 +98,65 @@ func (s *server) policy() {
 	})
 	put := base
 	put.method, put.id, put.summary = http.MethodPut, "set-policy", "Set the policy"
-	put.about = "For everything that occurs from now on. The policy that is in force already is left as it is."
+	put.about = "For everything that occurs from now on. The policy that is in force already is left as it is.\n\n" +
+		"With `effective_from` the policy is set right with effect from the past: it counts from then until now and on, whatever was set for later is superseded " +
+		"(the history keeps it, with who did that), and an operation judges the role changes since then anew and moves the tasks that follow; changes that carried their own policy are left alone. " +
+		"Answers 202 with `operation_id` and what it does; try it with `dry_run=true`. Without `take_back`, tasks that should never have gone to who has them stay with them. 409 while another one is under way."
+	put.once = true
+	put.answers = answers[PolicySet](s, http.StatusAccepted, "Set; an operation sets right what follows from it", "application/json")
 	type input struct {
 		DryRunParam
 		Body PolicyChoice
 	}
-	register(s, put, func(ctx context.Context, in *input) (*body[Policy], error) {
+	type output struct {
+		Status   int
+		Location string `header:"Location" doc:"The operation."`
+		Body     PolicySet
+	}
+	register(s, put, func(ctx context.Context, in *input) (*output, error) {
 		who := callerOf(ctx)
+		switch {
+		case in.Body.EffectiveFrom != nil:
+			c, err := s.Operations.CorrectPolicy(ctx, who.TenantID, who.UserID, operation.PolicyCorrection{
+				Policy: in.Body.Tasks, EffectiveFrom: *in.Body.EffectiveFrom, TakeBack: in.Body.TakeBack,
+			}, in.DryRun)
+			out := &output{Status: http.StatusOK, Body: PolicySet{Policy: Policy(c.Policy), Unchanged: c.Unchanged, Preview: shownCorrection(c.Preview)}}
+			if c.OperationID != "" {
+				out.Status, out.Location = http.StatusAccepted, "/v1/operations/"+url.PathEscape(c.OperationID)
+			}
+			return out, err
+		case in.Body.TakeBack:
+			return nil, &roster.Invalid{Field: "take_back", Remedy: "is for a policy set right with effect from the past; name that time in effective_from, or leave it out"}
+		}
 		e, err := s.Roster.SetPolicy(ctx, who.TenantID, who.UserID, in.Body.Tasks, in.DryRun)
-		return &body[Policy]{Policy(e)}, err
+		return &output{Status: http.StatusOK, Body: PolicySet{Policy: Policy(e)}}, err
 	})
 	history := base
 	history.method, history.path, history.id, history.summary = http.MethodGet, "/v1/policy/history", "list-policies", "List the policies"
-	history.about = "The newest first, each with the time from which it is or was in force."
+	history.about = "The newest first, each with the time from which it is or was in force. Those with `superseded_at` are out of force: the policy was set right with effect from before them."
 	register(s, history, func(ctx context.Context, in *struct{ Paging }) (*list[Policy], error) {
 		p, err := s.Roster.PolicyHistory(ctx, callerOf(ctx).TenantID, in.query())
 		return pageOf(p, shownPolicy), err
 	})
 	s.settings()
 	s.roles()
+}
+
+func shownCorrection(p operation.CorrectionPreview) *CorrectionPreview {
+	shown := &CorrectionPreview{
+		Accounts: p.Accounts, Changes: p.Changes, TaskCount: p.TaskCount, TakenBack: p.TakenBack, Kept: p.Kept, MailCount: p.MailCount,
+		Tasks: make([]TaskCorrection, len(p.Tasks)), KeptTasks: make([]TaskCorrection, len(p.KeptTasks)), Mails: make([]Mailed, len(p.Mails)),
+	}
+	for i, t := range p.Tasks {
+		shown.Tasks[i] = TaskCorrection(t)
+	}
+	for i, t := range p.KeptTasks {
+		shown.KeptTasks[i] = TaskCorrection(t)
+	}
+	for i, m := range p.Mails {
+		shown.Mails[i] = Mailed(m)
+	}
+	return shown
 }
 
 func (s *server) settings() {

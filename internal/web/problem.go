@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -95,6 +96,7 @@ func problem(err error, where func(field string) string) *Problem {
 		invalid      *roster.Invalid
 		invalidEvent *event.Invalid
 		conflict     *operation.Conflict
+		underWay     *operation.UnderWay
 		tooLarge     *http.MaxBytesError
 	)
 	switch {
@@ -111,6 +113,8 @@ func problem(err error, where func(field string) string) *Problem {
 		return newProblem(http.StatusNotFound, "You have nothing of that id.")
 	case errors.As(err, &conflict):
 		return conflictProblem(conflict)
+	case errors.As(err, &underWay):
+		return newProblem(http.StatusConflict, sentence(underWay.Error())+".").with("Location", "/v1/operations/"+url.PathEscape(underWay.OperationID))
 	case errors.As(err, &tooLarge):
 		return newProblem(http.StatusRequestEntityTooLarge, "The body is too large. Send less at once, or use an import.")
 	case postgres.BadData(err):

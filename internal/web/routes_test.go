@@ -110,7 +110,8 @@ func TestTheRightsAreThoseOfTheContract(t *testing.T) {
 		if r.right != want {
 			t.Errorf("%s needs %q, want %q", r, r.right, want)
 		}
-		if once := r.method == http.MethodPost && !strings.HasPrefix(r.path, "/v1/imports/") || strings.HasSuffix(r.path, "/roles/{role}"); r.once != once {
+		if once := r.method == http.MethodPost && !strings.HasPrefix(r.path, "/v1/imports/") || strings.HasSuffix(r.path, "/roles/{role}") ||
+			r.method == http.MethodPut && r.path == "/v1/policy"; r.once != once {
 			t.Errorf("%s takes an Idempotency-Key: %v", r, r.once)
 		}
 	}

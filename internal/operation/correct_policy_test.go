@@ -1,0 +1,564 @@
+package operation_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/zap"
+
+	"handover.io/internal/handover"
+	"handover.io/internal/journal"
+	"handover.io/internal/operation"
+	"handover.io/internal/postgres"
+	"handover.io/internal/reassign"
+	"handover.io/internal/roster"
+	"handover.io/internal/testkit"
+	"handover.io/pkg/event"
+)
+
+// happened is a change from outside, recorded by a reassigner.
+func (w *world) happened(id, account, from, to string, at time.Time) {
+	w.Helper()
+	if err := happened(w, id, account, success, from, to, at); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func happened(w *world, id, account, role, from, to string, at time.Time) error {
+	return happenedOn(w.ctx, w.pool, id, account, role, from, to, at)
+}
+
+func happenedOn(ctx context.Context, pool *pgxpool.Pool, id, account, role, from, to string, at time.Time) error {
+	c := event.AccountRoleChanged{
+		ID: id, Source: "//crm", Time: at, TenantID: "acme", AccountID: account, Role: role,
+		PreviousOwnerID: from, NewOwnerID: to, Reason: event.ByAPI, InitiatedBy: "ann",
+	}
+	m, err := c.Message(event.SubjectRoleChanged("acme"))
+	if err != nil {
+		return err
+	}
+	m.Stream = event.StreamRoleChanges
+	r := reassign.New(pool, reassign.Config{Consumer: event.ConsumerReassigner, Offer: func([]journal.Entry) {}, Logger: zap.NewNop()})
+	return r.Handle(ctx, []event.Message{m})
+}
+
+func (w *world) correct(policy handover.Policy, from time.Time, takeBack, dryRun bool) operation.Corrected {
+	w.Helper()
+	return must[operation.Corrected](w.TB)(w.CorrectPolicy(w.ctx, "acme", "dee", operation.PolicyCorrection{Policy: policy, EffectiveFrom: from, TakeBack: takeBack}, dryRun))
+}
+
+// right sets the policy right, and checks the dry run before it: the same, and nothing done.
+func (w *world) right(policy handover.Policy, from time.Time, takeBack bool) (operation.Corrected, operation.Operation) {
+	w.Helper()
+	before := w.dump()
+	shown := w.correct(policy, from, takeBack, true)
+	if diff := cmp.Diff(before, w.dump()); diff != "" {
+		w.Fatalf("a dry run did something: %s", diff)
+	}
+	done := w.correct(policy, from, takeBack, false)
+	if diff := cmp.Diff(shown, done, cmpopts.IgnoreFields(operation.Corrected{}, "OperationID"), cmpopts.IgnoreFields(roster.PolicyEntry{}, "ChangedAt", "OperationID")); diff != "" {
+		w.Fatalf("dry run and answer differ: %s", diff)
+	}
+	if shown.OperationID != "" || (done.OperationID == "") != done.Unchanged {
+		w.Fatalf("shown %+v, done %+v", shown, done)
+	}
+	if done.Unchanged {
+		return done, operation.Operation{}
+	}
+	w.expandAll()
+	testkit.CheckFold(w, w.pool)
+	testkit.CheckPolicies(w, w.pool)
+	op := w.get(done.OperationID)
+	p := done.Preview
+	if op.State != "done" || op.Kind != "policy_corrected" || op.Accounts != p.Accounts || op.Changes != p.Changes || op.Applied != p.Changes || op.TasksMoved != p.TaskCount || op.TasksKept != p.Kept {
+		w.Errorf("shown %+v\ndone %+v", p, op)
+	}
+	return done, op
+}
+
+func (w *world) has(want string, tasks ...string) {
+	w.Helper()
+	for _, id := range tasks {
+		if got := one[string](w, `SELECT coalesce(assignee_id, '') FROM tasks WHERE tenant_id = 'acme' AND task_id = $1`, id); got != want {
+			w.Errorf("%s is with %q, not %q", id, got, want)
+		}
+	}
+}
+
+// wrongForADay has an account of ann's with an automated and a manual task, that went to bob two hours ago.
+func wrongForADay(t *testing.T, policy string) *world {
+	w := newWorld(t)
+	w.policy(policy)
+	w.accounts("ann", "a", "b")
+	long := w.clock().Add(-48 * time.Hour)
+	for _, id := range []string{"auto", "manual"} {
+		source := map[string]string{"auto": "success_play", "manual": "manual"}[id]
+		testkit.PutTasks(w, w.pool, testkit.Task{Tenant: "acme", ID: id, Account: "a", Title: "Call " + id, Source: source, Assignee: "ann", Since: long},
+			testkit.Task{Tenant: "acme", ID: id + " of b", Account: "b", Title: "Call", Source: source, Assignee: "ann", Since: long})
+	}
+	w.exec(`UPDATE users SET email = user_id || '@example.com'`)
+	w.happened("before", "b", "", "bob", w.clock().Add(-24*time.Hour)) // that day was right
+	w.happened("wrong", "a", "", "bob", w.clock().Add(-2*time.Hour))
+	return w
+}
+
+func TestPolicyWrongForADay(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		was, right                 string
+		takeBack                   bool
+		auto, manual               string // who has them in the end
+		moved, takenBack, kept     int64
+		mails                      []operation.Mailed
+		title                      string
+		tasks, keptTasks, revision string
+	}{
+		{was: "keep_tasks", right: "move_all_tasks", auto: "bob", manual: "bob", moved: 2,
+			mails: []operation.Mailed{{ID: "bob", Name: "Bob", Received: 2}}, title: "1 role change judged anew, 2 open tasks moved", tasks: "auto ann→bob, manual ann→bob"},
+		{was: "keep_tasks", right: "move_automated_tasks", takeBack: true, auto: "bob", manual: "ann", moved: 1,
+			mails: []operation.Mailed{{ID: "bob", Name: "Bob", Received: 1}}, title: "1 role change judged anew, 1 open task moved", tasks: "auto ann→bob"},
+		{was: "move_all_tasks", right: "move_automated_tasks", takeBack: true, auto: "bob", manual: "ann", moved: 1, takenBack: 1,
+			mails: []operation.Mailed{{ID: "ann", Name: "Ann", Received: 1}}, title: "1 role change judged anew, 1 open task moved", tasks: "manual bob→ann back"},
+		{was: "move_all_tasks", right: "move_automated_tasks", auto: "bob", manual: "bob", kept: 1,
+			title: "1 role change judged anew, 0 open tasks moved, 1 open task kept where they are", keptTasks: "manual bob→ann back"},
+		{was: "move_all_tasks", right: "keep_tasks", takeBack: true, auto: "ann", manual: "ann", moved: 2, takenBack: 2,
+			mails: []operation.Mailed{{ID: "ann", Name: "Ann", Received: 2}}, title: "1 role change judged anew, 2 open tasks moved", tasks: "auto bob→ann back, manual bob→ann back"},
+		{was: "move_all_tasks", right: "keep_tasks", auto: "bob", manual: "bob", kept: 2,
+			title: "1 role change judged anew, 0 open tasks moved, 2 open tasks kept where they are", keptTasks: "auto bob→ann back, manual bob→ann back"},
+	} {
+		t.Run(fmt.Sprint(c.was, c.right, c.takeBack), func(t *testing.T) {
+			t.Parallel()
+			w := wrongForADay(t, c.was)
+			ofB := one[string](w, `SELECT assignee_id FROM tasks WHERE task_id = 'manual of b'`)
+			from := w.clock().Add(-3 * time.Hour)
+			done, op := w.right(handover.Policy(c.right), from, c.takeBack)
+			w.has(c.auto, "auto")
+			w.has(c.manual, "manual")
+			w.has(ofB, "manual of b")
+			p := done.Preview
+			if p.Accounts != 1 || p.Changes != 1 || p.TaskCount != c.moved || p.TakenBack != c.takenBack || p.Kept != c.kept || p.MailCount != int64(len(c.mails)) {
+				t.Errorf("shown: %+v", p)
+			}
+			if diff := cmp.Diff(c.mails, p.Mails, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("mails: %s", diff)
+			}
+			if got := lines(p.Tasks); got != c.tasks {
+				t.Errorf("tasks: %s", got)
+			}
+			if got := lines(p.KeptTasks); got != c.keptTasks {
+				t.Errorf("kept: %s", got)
+			}
+			want := []string{"Policy set right since " + from.UTC().Format("2 Jan 2006 15:04 UTC") + ": " + c.title}
+			if diff := cmp.Diff(want, w.titles("dee")); diff != "" {
+				t.Error(diff)
+			}
+			// What moved by the correction was moved by who asked for it, and is announced.
+			if got := all[string](w, `SELECT DISTINCT moved_by || correction FROM moves WHERE moved_at >= $1`, op.AcceptedAt); c.moved > 0 && (len(got) != 1 || got[0] != "dee"+fmt.Sprint(c.takenBack > 0)) {
+				t.Errorf("moves: %v", got)
+			}
+			if n := one[int64](w, `SELECT coalesce(sum(jsonb_array_length(convert_from(body, 'UTF8')::jsonb -> 'data' -> 'tasks')), 0)::bigint FROM outbox
+				WHERE stream = 'TASK_REASSIGNMENTS' AND created_at >= $1`, op.AcceptedAt); n != c.moved {
+				t.Errorf("%d announced", n)
+			}
+			if again, _ := w.right(handover.Policy(c.right), from, c.takeBack); !again.Unchanged {
+				t.Errorf("again: %+v", again)
+			}
+			w.titlesAre(1)
+		})
+	}
+}
+
+func (w *world) titlesAre(n int) {
+	w.Helper()
+	if got := w.titles("dee"); len(got) != n {
+		w.Errorf("told: %q", got)
+	}
+}
+
+func lines(tasks []operation.TaskCorrection) string {
+	out := make([]string, len(tasks))
+	for i, t := range tasks {
+		out[i] = t.ID + " " + t.From + "→" + t.To
+		if t.TakenBack {
+			out[i] += " back"
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+// What stayed goes on from there: late changes of before don't take it away, the next one takes it along, and what was
+// closed comes back to who had it.
+func TestWhatIsKeptGoesOnFromThere(t *testing.T) {
+	t.Parallel()
+	w := wrongForADay(t, "move_all_tasks")
+	r := roster.New(w.pool, nil)
+	sync := func(id, status string) {
+		t.Helper()
+		results, err := r.SyncTasks(w.ctx, "acme", "dee", []roster.TaskSaid{{ID: id, Status: roster.Maybe[string]{Given: true, Value: status}}}, false)
+		if err != nil || results[0].Problem != nil {
+			t.Fatal(err, results)
+		}
+	}
+	sync("auto", "completed")
+	from := w.clock().Add(-3 * time.Hour)
+	if _, op := w.right(handover.KeepTasks, from, false); op.TasksKept != 1 {
+		t.Errorf("%+v", op)
+	}
+	w.has("bob", "auto", "manual")
+	sync("auto", "open")
+	w.has("bob", "auto")
+	w.happened("late", "a", "bob", "cyd", from.Add(time.Minute))
+	w.has("bob", "auto", "manual")
+	must[roster.PolicyEntry](t)(r.SetPolicy(w.ctx, "acme", "dee", handover.MoveAllTasks, false))
+	w.happened("next", "a", "bob", "cyd", w.clock())
+	w.has("cyd", "auto", "manual")
+	testkit.CheckFold(t, w.pool)
+	testkit.CheckPolicies(t, w.pool)
+
+	// Taken back, what was closed goes back when it is reopened.
+	w = wrongForADay(t, "move_all_tasks")
+	r = roster.New(w.pool, nil)
+	sync("auto", "completed")
+	w.right(handover.KeepTasks, from, true)
+	w.has("bob", "auto")
+	sync("auto", "open")
+	w.has("ann", "auto", "manual")
+}
+
+func TestCorrectionRefusals(t *testing.T) {
+	t.Parallel()
+	w := wrongForADay(t, "keep_tasks")
+	ask := func(tenant string, policy handover.Policy, from time.Time, dryRun bool) error {
+		_, err := w.CorrectPolicy(w.ctx, tenant, "dee", operation.PolicyCorrection{Policy: policy, EffectiveFrom: from}, dryRun)
+		return err
+	}
+	for _, dryRun := range []bool{true, false} {
+		var bad *roster.Invalid
+		if err := ask("acme", handover.MoveAllTasks, w.clock().Add(time.Minute), dryRun); !errors.As(err, &bad) || bad.Field != "effective_from" {
+			t.Errorf("ahead: %v", err)
+		}
+		if err := ask("acme", "move_some", w.clock().Add(-time.Minute), dryRun); !errors.As(err, &bad) || bad.Field != "tasks" {
+			t.Errorf("no policy: %v", err)
+		}
+	}
+	if err := ask("nobody", handover.MoveAllTasks, w.clock().Add(-time.Minute), false); !errors.Is(err, roster.ErrNotFound) {
+		t.Errorf("no tenant: %v", err)
+	}
+	first := w.correct(handover.MoveAllTasks, w.clock().Add(-3*time.Hour), false, false)
+	for _, dryRun := range []bool{true, false} {
+		var underWay *operation.UnderWay
+		if err := ask("acme", handover.KeepTasks, w.clock().Add(-time.Hour), dryRun); !errors.As(err, &underWay) || underWay.OperationID != first.OperationID {
+			t.Errorf("a second one: %v", err)
+		}
+	}
+	w.expandAll()
+	w.right(handover.KeepTasks, w.clock().Add(-3*time.Hour), true)
+	w.has("ann", "auto", "manual")
+}
+
+// The history shows what counts, and what was set before and by whom.
+func TestCorrectionsAreAudited(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := roster.New(w.pool, nil)
+	for i, policy := range []string{"keep_tasks", "move_all_tasks", "move_automated_tasks"} {
+		w.exec(`INSERT INTO policy_history (tenant_id, effective_from, policy, changed_by) VALUES ('acme', $1, $2, 'ann')`, w.clock().Add(time.Duration(i-3)*time.Hour), policy)
+	}
+	first, _ := w.right(handover.KeepTasks, w.clock().Add(-150*time.Minute), false)
+	from := w.clock().Add(-90 * time.Minute)
+	second, _ := w.right(handover.MoveAllTasks, from, false)
+	third, _ := w.right(handover.MoveAutomatedTasks, from, false)
+	var got []string
+	for q := (roster.PageQuery{Limit: 2}); ; {
+		page := must[roster.Page[roster.PolicyEntry]](t)(r.PolicyHistory(w.ctx, "acme", q))
+		for _, e := range page.Items {
+			line := fmt.Sprintf("%s by %s", e.Tasks, *e.ChangedBy)
+			if e.OperationID != nil {
+				line += fmt.Sprintf(" in %d", 1+slices.Index([]string{first.OperationID, second.OperationID, third.OperationID}, *e.OperationID))
+			}
+			if e.SupersededAt != nil {
+				line += ", superseded by " + *e.SupersededBy
+			}
+			got = append(got, line)
+		}
+		if page.NextCursor == nil {
+			break
+		}
+		q.Cursor = *page.NextCursor
+	}
+	if diff := cmp.Diff([]string{
+		"move_automated_tasks by ann, superseded by dee",
+		"move_automated_tasks by dee in 3", "move_all_tasks by dee in 2, superseded by dee",
+		"move_all_tasks by ann, superseded by dee",
+		"keep_tasks by dee in 1",
+		"keep_tasks by ann",
+	}, got); diff != "" {
+		t.Error(diff)
+	}
+	if now := must[roster.PolicyEntry](t)(r.Policy(w.ctx, "acme", w.clock())); now.Tasks != handover.MoveAutomatedTasks || *now.OperationID != third.OperationID {
+		t.Errorf("in force: %+v", now)
+	}
+}
+
+// Random histories, set right over and over: what is shown is what happens, task by task and mail by mail, and everything is
+// as if it had been judged so from the start.
+func TestForeseenIsWhatHappens(t *testing.T) {
+	t.Parallel()
+	people := []string{"ann", "bob", "cyd"}
+	pick := func(of ...string) string { return of[rand.IntN(len(of))] }
+	var moved, kept, back int64
+	for range 3 {
+		w := newWorld(t)
+		ids := many(30)
+		w.accounts("ann", ids...)
+		w.exec(`UPDATE users SET email = user_id || '@example.com' WHERE user_id <> 'cyd'`)
+		start := w.clock()
+		past := func() time.Time { return event.Micro(start.Add(-time.Duration(rand.IntN(600)) * time.Minute)) }
+		for i, a := range ids {
+			for n := range 4 {
+				testkit.PutTasks(w, w.pool, testkit.Task{Tenant: "acme", ID: fmt.Sprintf("%s-%d", a, n), Account: a, Title: "Call", Source: pick("manual", "success_play"),
+					Role: pick("", success, sales), Assignee: pick(people...), Since: past()})
+			}
+			for n := range rand.IntN(5) {
+				if err := happened(w, fmt.Sprintf("%d-%d", i, n), a, pick(success, success, sales), pick("", "", people[0], people[1], people[2]), pick(people...), past()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for range 6 {
+			before := one[int64](w, `SELECT coalesce(max(key), 0) FROM moves`)
+			done, op := w.right(handover.Policy(pick(event.Policies...)), past(), rand.IntN(2) == 0)
+			if done.Unchanged {
+				continue
+			}
+			moved, kept, back = moved+op.TasksMoved, kept+op.TasksKept, back+done.Preview.TakenBack
+			var shown []string
+			for _, s := range done.Preview.Tasks {
+				shown = append(shown, fmt.Sprintf("%s %s %s %s %v", s.AccountID, s.ID, s.From, s.To, s.TakenBack))
+			}
+			did := all[string](w, `SELECT account_id || ' ' || t.id || ' ' || from_id || ' ' || to_id || ' ' || correction::text FROM moves, unnest(task_ids) AS t(id)
+				WHERE key > $1 ORDER BY account_id, t.id LIMIT 100`, before)
+			if diff := cmp.Diff(shown, did, cmpopts.EquateEmpty()); diff != "" {
+				t.Fatalf("shown, and moved: %s", diff)
+			}
+			var mails []string
+			for _, m := range done.Preview.Mails {
+				mails = append(mails, fmt.Sprint(m.ID, " ", m.Received))
+			}
+			if diff := cmp.Diff(mails, all[string](w, `SELECT to_id || ' ' || sum(cardinality(task_ids)) FROM moves
+				WHERE key > $1 AND to_id NOT IN ('cyd', moved_by) GROUP BY to_id ORDER BY 1`, before), cmpopts.EquateEmpty()); diff != "" {
+				t.Fatalf("mails: %s", diff)
+			}
+		}
+	}
+	if moved == 0 || kept == 0 || back == 0 {
+		t.Errorf("nothing was tested: %d moved, %d kept, %d taken back", moved, kept, back)
+	}
+}
+
+// gate holds a transaction back at its commit.
+type gate struct{ reached, open chan struct{} }
+
+func (g gate) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	if q.SQL == "commit" {
+		close(g.reached)
+		<-g.open
+	}
+	return ctx
+}
+
+func (gate) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// A reassigner has judged by the policy of before, and not yet committed, when the policy is set right: the correction
+// waits for it, and finds what it has recorded. So does a policy that is set below a change ahead of the clock.
+func TestACorrectionWaitsForWhoHasJudgedAlready(t *testing.T) {
+	t.Parallel()
+	for _, ahead := range []bool{false, true} {
+		w := wrongForADay(t, "keep_tasks")
+		g := gate{make(chan struct{}), make(chan struct{})}
+		pool := must[*pgxpool.Pool](t)(postgres.Open(w.ctx, w.url, postgres.Options{Writer: true, Tracer: g}))
+		at := w.clock().Add(-time.Minute)
+		if ahead {
+			at = w.clock().Add(time.Minute)
+			w.exec(`UPDATE policy_history SET effective_from = '2000-01-01'`)
+		}
+		ended := make(chan error)
+		go func() { ended <- happenedOn(w.ctx, pool, "slow", "b", success, "ann", "cyd", at) }()
+		<-g.reached
+		go func() {
+			if ahead {
+				_, err := roster.New(w.pool, nil).SetPolicy(w.ctx, "acme", "dee", handover.MoveAllTasks, false)
+				ended <- err
+				return
+			}
+			_, err := w.another().CorrectPolicy(w.ctx, "acme", "dee", operation.PolicyCorrection{Policy: handover.MoveAllTasks, EffectiveFrom: w.clock().Add(-3 * time.Hour)}, false)
+			ended <- err
+		}()
+		testkit.Eventually(t, "the correction waits", func() (bool, string) {
+			return one[bool](w, `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`), "for nobody"
+		})
+		close(g.open)
+		for range 2 {
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+		pool.Close()
+		w.expandAll()
+		w.has("cyd", "auto of b", "manual of b")
+		testkit.CheckPolicies(t, w.pool)
+		testkit.CheckFold(t, w.pool)
+	}
+}
+
+// Changes are recorded while the policy is being set right, over and over: none keeps a policy that doesn't count.
+func TestNoChangeSlipsBetweenThePolicies(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ids := many(40)
+	w.accounts("ann", ids...)
+	start := w.clock()
+	for i, a := range ids {
+		w.task(fmt.Sprint("t", i), a, "ann", "success_play", "")
+	}
+	var group sync.WaitGroup
+	over := make(chan struct{})
+	var recorded [4]int
+	for n := range recorded {
+		group.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-over:
+					return
+				default:
+				}
+				// Now and then a little ahead of the clock.
+				at := event.Micro(start.Add(time.Duration(rand.IntN(90)-60) * time.Second))
+				if err := happened(w, fmt.Sprintf("%d-%d", n, i), ids[rand.IntN(len(ids))], success, "", []string{"ann", "bob", "cyd"}[rand.IntN(3)], at); err != nil {
+					t.Error(err)
+					return
+				}
+				recorded[n]++
+			}
+		})
+	}
+	group.Go(func() {
+		defer close(over)
+		expander := w.another()
+		for i := range 40 {
+			policy := handover.AllPolicies[i%3]
+			if i%4 == 3 {
+				if _, err := roster.New(w.pool, nil).SetPolicy(w.ctx, "acme", "dee", policy, false); err != nil {
+					t.Error(err)
+				}
+			} else if _, err := expander.CorrectPolicy(w.ctx, "acme", "dee", operation.PolicyCorrection{Policy: policy, EffectiveFrom: start.Add(-time.Duration(i) * time.Second), TakeBack: i%2 == 0}, false); err != nil {
+				t.Error(err)
+			}
+			for worked := true; worked; {
+				var err error
+				if worked, err = expander.ExpandOnce(w.ctx); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}
+	})
+	group.Wait()
+	w.expandAll()
+	testkit.CheckPolicies(t, w.pool)
+	testkit.CheckFold(t, w.pool)
+	t.Logf("recorded: %v", recorded)
+	if one[int](w, `SELECT count(*) FROM operations WHERE kind = 'policy_corrected' AND changes > 0`) < 5 {
+		t.Error("hardly anything was judged anew")
+	}
+}
+
+// A policy set for what is to come judges also what is recorded with a time ahead of the clock.
+func TestPolicySetBelowAChangeAhead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.accounts("ann", "a")
+	w.task("t", "a", "ann", "manual", "")
+	w.happened("ahead", "a", "", "bob", w.clock().Add(time.Minute))
+	w.has("ann", "t")
+	set := must[roster.PolicyEntry](t)(roster.New(w.pool, nil).SetPolicy(w.ctx, "acme", "dee", handover.MoveAllTasks, false))
+	if set.OperationID == nil {
+		t.Fatalf("%+v", set)
+	}
+	w.expandAll()
+	w.has("bob", "t")
+	if op := w.get(*set.OperationID); op.State != "done" || op.Changes != 1 || op.TasksMoved != 1 {
+		t.Errorf("%+v", op)
+	}
+	testkit.CheckPolicies(t, w.pool)
+}
+
+// Whatever statement it dies at, a correction ends as if it hadn't.
+func TestCorrectionResumesAfterAKillAnywhere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.policy("keep_tasks")
+	ids := many(450)
+	w.accounts("ann", ids...)
+	for i, a := range ids {
+		w.task(fmt.Sprint("t", i), a, "ann", "success_play", "")
+		w.happened(fmt.Sprint("c", i), a, "", "bob", w.clock().Add(-time.Minute))
+	}
+	op := w.correct(handover.MoveAllTasks, w.clock().Add(-time.Hour), false, false)
+	kill := &killer{}
+	pool := must[*pgxpool.Pool](t)(postgres.Open(w.ctx, w.url, postgres.Options{Tracer: kill}))
+	defer pool.Close()
+	doomed := operation.New(pool, func([]journal.Entry) {}, zap.NewNop(), nil)
+	n := int64(0)
+	for w.get(op.OperationID).State == "expanding" {
+		var ctx context.Context
+		ctx, kill.cancel = context.WithCancel(w.ctx)
+		n++
+		kill.left.Store(n)
+		for ctx.Err() == nil && w.get(op.OperationID).State == "expanding" {
+			if _, err := doomed.ExpandOnce(ctx); err != nil && ctx.Err() == nil {
+				t.Fatal(err)
+			}
+		}
+		kill.cancel()
+	}
+	if n < 10 {
+		t.Errorf("killed only %d times", n)
+	}
+	if got := w.get(op.OperationID); got.State != "done" || got.Accounts != 450 || got.Changes != 450 || got.TasksMoved != 450 {
+		t.Errorf("%+v", got)
+	}
+	w.titlesAre(1)
+	testkit.CheckFold(t, w.pool)
+	testkit.CheckPolicies(t, w.pool)
+}
+
+// Who has left by now passes on what comes to them: shown so, and done so.
+func TestWhatComesToSomebodyWhoHasLeftGoesToTheirSuccessor(t *testing.T) {
+	t.Parallel()
+	w := wrongForADay(t, "keep_tasks")
+	must[operation.Accepted](t)(w.Depart(w.ctx, "acme", "dee", "bob", operation.Departure{Kind: event.ByUserDisabled, SuccessorID: p("cyd"), Tasks: true}, false))
+	w.expandAll()
+	w.deliver()
+	done, _ := w.right(handover.MoveAllTasks, w.clock().Add(-3*time.Hour), false)
+	w.deliver()
+	w.has("cyd", "auto", "manual")
+	if got := lines(done.Preview.Tasks); got != "auto ann→cyd, manual ann→cyd" {
+		t.Errorf("shown: %s", got)
+	}
+	if diff := cmp.Diff([]operation.Mailed{{ID: "cyd", Name: "Cyd", Received: 2}}, done.Preview.Mails); diff != "" {
+		t.Error(diff)
+	}
+	testkit.CheckFold(t, w.pool)
+}

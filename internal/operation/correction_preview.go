@@ -1,0 +1,165 @@
+package operation
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"handover.io/internal/handover"
+	"handover.io/internal/roster"
+)
+
+// CorrectionPreview is what setting a policy right does to accounts and tasks as they are now.
+type CorrectionPreview struct {
+	Accounts  int64            // on which role changes are judged anew
+	Changes   int64            // role changes that are
+	TaskCount int64            // open tasks that go to somebody else
+	TakenBack int64            // of these, tasks that should never have been with who has them
+	Kept      int64            // open tasks that should never have been with who has them, and stay
+	Tasks     []TaskCorrection // the first 100 of those that go, by account and id
+	KeptTasks []TaskCorrection // the first 100 of those that stay; To is who would get them back
+	MailCount int64
+	Mails     []Mailed // the first 100 of those who get an e-mail, by id
+}
+
+// TaskCorrection is a task that a policy set right gives to somebody else, or would.
+type TaskCorrection struct {
+	ID        string `json:"id"`
+	Title     string `json:"title"`
+	AccountID string `json:"account_id"`
+	From      string `json:"from"`
+	To        string `json:"to"`
+	TakenBack bool   `json:"taken_back"`
+}
+
+// Mailed is somebody who gets an e-mail, and about how many tasks.
+type Mailed struct {
+	ID        string `json:"id"`
+	Name      string `json:"name"`
+	Received  int64  `json:"received"`
+	TakenBack int64  `json:"taken_back"`
+}
+
+// listed is how many a preview lists.
+const listed = 100
+
+func (r order) previewCorrection(ctx context.Context, tx pgx.Tx, c roster.Correction, policies []handover.PolicyEntry) (CorrectionPreview, error) {
+	p := CorrectionPreview{Tasks: []TaskCorrection{}, KeptTasks: []TaskCorrection{}, Mails: []Mailed{}}
+	mails := map[string]*Mailed{}
+	for last := ""; ; {
+		accounts, err := c.Accounts(ctx, tx, last, chunkSize)
+		if err != nil {
+			return p, fmt.Errorf("accounts to judge anew: %w", err)
+		}
+		foresight, err := roster.Foresee(ctx, tx, c, policies, accounts)
+		if err != nil {
+			return p, err
+		}
+		p.Accounts += int64(foresight.Accounts)
+		p.Changes += int64(foresight.Changes)
+		moved := p.add(foresight.Tasks, c.TakeBack)
+		if err := r.told(ctx, tx, mails, moved); err != nil {
+			return p, err
+		}
+		if len(accounts) < chunkSize {
+			break
+		}
+		last = accounts[len(accounts)-1]
+	}
+	return p, p.addresses(ctx, tx, r.TenantID, mails)
+}
+
+// add counts tasks, and returns those that go.
+func (p *CorrectionPreview) add(tasks []roster.Foreseen, takeBack bool) []roster.Foreseen {
+	var moved []roster.Foreseen
+	for _, t := range tasks {
+		list := &p.Tasks
+		switch {
+		case t.TakenBack && !takeBack:
+			p.Kept++
+			list = &p.KeptTasks
+		case t.TakenBack:
+			p.TakenBack++
+			fallthrough
+		default:
+			p.TaskCount++
+			moved = append(moved, t)
+		}
+		if len(*list) < listed {
+			*list = append(*list, TaskCorrection{ID: t.ID, Title: t.Title, AccountID: t.AccountID, From: t.From, To: t.To, TakenBack: t.TakenBack})
+		}
+	}
+	return moved
+}
+
+// Whoever was told by e-mail that a task is theirs is told when it is taken back; see internal/notify.
+const mailedBefore = `
+SELECT k.n FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS k(recipient_id, task_id, n)
+WHERE (
+  SELECT true FROM notice_items i
+  CROSS JOIN LATERAL (SELECT coalesce(merged_into, notice_id) AS notice_id FROM notices WHERE notice_id = i.notice_id LIMIT 1) w
+  CROSS JOIN LATERAL (SELECT state, mime FROM notices WHERE notice_id = w.notice_id LIMIT 1) m
+  WHERE i.tenant_id = $1 AND i.recipient_id = k.recipient_id AND i.task_id = k.task_id AND i.kind = 'received' AND NOT i.left_out
+    AND (m.state IN ('sending', 'sent', 'ambiguous') OR m.mime IS NOT NULL)
+  LIMIT 1)`
+
+// told counts what people are told of tasks that go: who gets them, and who was told that they are theirs. Who sets the
+// policy right is told in the product.
+func (r order) told(ctx context.Context, tx pgx.Tx, mails map[string]*Mailed, moved []roster.Foreseen) error {
+	of := func(user string) *Mailed {
+		if mails[user] == nil {
+			mails[user] = &Mailed{ID: user}
+		}
+		return mails[user]
+	}
+	var people, tasks []string
+	for _, t := range moved {
+		if t.To != handover.Nobody && t.To != r.InitiatedBy {
+			of(t.To).Received++
+		}
+		if t.TakenBack && t.From != r.InitiatedBy {
+			people, tasks = append(people, t.From), append(tasks, t.ID)
+		}
+	}
+	if len(people) == 0 {
+		return nil
+	}
+	rows, err := tx.Query(ctx, mailedBefore, r.TenantID, people, tasks)
+	if err != nil {
+		return fmt.Errorf("look for what was mailed: %w", err)
+	}
+	var n int
+	_, err = pgx.ForEachRow(rows, []any{&n}, func() error {
+		of(people[n-1]).TakenBack++
+		return nil
+	})
+	return err
+}
+
+const withAddress = `
+SELECT u.user_id, u.name FROM unnest($2::text[]) AS k(user_id)
+CROSS JOIN LATERAL (
+  SELECT user_id, name FROM users u WHERE u.tenant_id = $1 AND u.user_id = k.user_id AND u.status = 'active' AND u.notices AND u.email <> '' LIMIT 1) u`
+
+// addresses lists those who can be mailed.
+func (p *CorrectionPreview) addresses(ctx context.Context, tx pgx.Tx, tenant string, mails map[string]*Mailed) error {
+	rows, err := tx.Query(ctx, withAddress, tenant, slices.Collect(maps.Keys(mails)))
+	if err != nil {
+		return fmt.Errorf("look for addresses: %w", err)
+	}
+	var id, name string
+	_, err = pgx.ForEachRow(rows, []any{&id, &name}, func() error {
+		m := mails[id]
+		m.Name = name
+		p.Mails = append(p.Mails, *m)
+		return nil
+	})
+	slices.SortFunc(p.Mails, func(a, b Mailed) int { return cmp.Compare(a.ID, b.ID) })
+	p.MailCount = int64(len(p.Mails))
+	p.Mails = p.Mails[:min(len(p.Mails), listed)]
+	return err
+}
