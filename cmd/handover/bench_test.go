@@ -226,9 +226,10 @@ func TestBenchRefusesWhatItCannotMeasure(t *testing.T) {
 		{"--mix lukewarm", `there is no mix "lukewarm"`},
 		{"--accounts 45", "--accounts must be a multiple of ten"},
 		{"--accounts 40 --tasks 2001", "--tasks must be a multiple of --accounts"},
-		{"--changes -1", "--changes must be positive"},
+		{"--changes -1", "--changes must not be negative"},
 		{"--mix trickle,trickle+bulk --accounts 40 --tasks 2000 --changes 30", "at most 20 with 40 accounts"},
-		{"--runs -1", "--runs must be positive"},
+		{"--from x.json --runs 3", "leave out --runs"},
+		{"--runs -1", "--runs must not be negative"},
 	} {
 		code, _, said := call(t, t.TempDir(), "", append([]string{"bench"}, strings.Fields(c.args)...)...)
 		if code != 2 || !strings.Contains(said, c.says) {
