@@ -1,6 +1,7 @@
 package system_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -26,7 +27,8 @@ var (
 // notifier work and crash at every point where a commit, an acknowledgement or a publication can be cut off from the
 // next. When all has come to rest, whatever happened on the way:
 //
-//   - every assignee, owner and count equals the fold of what is recorded (testkit.CheckFold);
+//   - every assignee, owner and count equals the fold of what is recorded (testkit.CheckFold), and every change is judged by
+//     the policy that, by now, was in force when it occurred (testkit.CheckPolicies);
 //   - every role change that was published is recorded once, or is the dead letter that it should be;
 //   - whoever left with a successor holds nothing;
 //   - every move is announced exactly once, and each announcement has become one item of one mail's window;
@@ -121,6 +123,7 @@ func (h *history) step() {
 		"event": h.event, "events": h.event, "more events": h.event, "publish": h.publishSome,
 		"task": h.newTask, "another task": h.newTask, "task synced": h.syncTask, "task assigned": h.assignTask,
 		"roles synced": h.syncRoles, "role changed": h.changeRole, "bulk edit": h.bulkEdit, "departure": h.depart, "policy": h.setPolicy,
+		"policy set right": h.setPolicyRight,
 	}
 	names := make([]string, 0, len(steps))
 	for name := range steps {
@@ -283,4 +286,16 @@ func (h *history) setPolicy() {
 	p := rapid.SampledFrom(handover.AllPolicies).Draw(h.rt, "policy")
 	_, err := h.roster.SetPolicy(h.ctx, h.tenant, "dee", p, false)
 	h.must(err)
+}
+
+// setPolicyRight sets the policy right with effect from the past, with or without taking back. What it shows before is what
+// it answers; what is recorded meanwhile the end tells of.
+func (h *history) setPolicyRight() {
+	_, err := h.operations.CorrectPolicy(h.ctx, h.tenant, "dee", operation.PolicyCorrection{
+		Policy: rapid.SampledFrom(handover.AllPolicies).Draw(h.rt, "policy"), EffectiveFrom: h.past().Add(-time.Second), TakeBack: rapid.Bool().Draw(h.rt, "take back"),
+	}, rapid.IntRange(0, 3).Draw(h.rt, "dry run") == 0)
+	var underWay *operation.UnderWay
+	if !errors.As(err, &underWay) {
+		h.must(err)
+	}
 }

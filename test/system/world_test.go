@@ -142,6 +142,7 @@ func (w *world) report() {
 		"role changes recorded":       `SELECT count(*) FROM role_changes`,
 		"tasks moved":                 `SELECT coalesce(sum(cardinality(task_ids)), 0) FROM moves WHERE reason <> 'synced'`,
 		"corrections":                 `SELECT count(*) FROM moves WHERE correction`,
+		"policies set right":          `SELECT count(*) FROM operations WHERE kind = 'policy_corrected' AND changes > 0`,
 		"mails sent":                  `SELECT count(*) FROM notices WHERE state = 'sent'`,
 		"owners who had left by then": `SELECT count(*) FROM dead_letters`,
 	} {
@@ -170,6 +171,7 @@ func (h *history) all(sql string, args ...any) []string {
 // check compares the end with what must be.
 func (h *history) check() {
 	testkit.CheckFold(h.T, h.pool)
+	testkit.CheckPolicies(h.T, h.pool)
 	h.same("published role changes, recorded or dead letters for their owner",
 		slices.Sorted(maps.Keys(h.published)),
 		h.all(`SELECT id FROM role_changes WHERE tenant_id = $1 AND source = '//crm.example'
