@@ -2,7 +2,8 @@
 //
 // The words: a tenant's user holds a role on an account (at most one owner per role). A role change takes a role from one
 // owner to another at one time. A task belongs to an account and has an assignee. The tenant's policy says which open
-// tasks follow a role change; a change is judged by the policy in force when it occurred, and keeps that judgement.
+// tasks follow a role change; a change is judged by the policy in force when it occurred, and keeps that judgement unless the
+// policy is set right with effect from before it ([Account.Judge]).
 //
 // The idea: an assignee is never a thing that events push along; it is derived. Known for an account are the set of its
 // role changes, the first owner of each role, and for each task its base: the last assignment somebody made on purpose,

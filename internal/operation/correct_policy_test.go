@@ -131,11 +131,11 @@ func TestPolicyWrongForADay(t *testing.T) {
 		{was: "move_all_tasks", right: "move_automated_tasks", takeBack: true, auto: "bob", manual: "ann", moved: 1, takenBack: 1,
 			mails: []operation.Mailed{{ID: "ann", Name: "Ann", Received: 1}}, title: "1 role change judged anew, 1 open task moved", tasks: "manual bob→ann back"},
 		{was: "move_all_tasks", right: "move_automated_tasks", auto: "bob", manual: "bob", kept: 1,
-			title: "1 role change judged anew, 0 open tasks moved, 1 open task kept where they are", keptTasks: "manual bob→ann back"},
+			title: "1 role change judged anew, 0 open tasks moved, 1 open task stays where it is", keptTasks: "manual bob→ann back"},
 		{was: "move_all_tasks", right: "keep_tasks", takeBack: true, auto: "ann", manual: "ann", moved: 2, takenBack: 2,
 			mails: []operation.Mailed{{ID: "ann", Name: "Ann", Received: 2}}, title: "1 role change judged anew, 2 open tasks moved", tasks: "auto bob→ann back, manual bob→ann back"},
 		{was: "move_all_tasks", right: "keep_tasks", auto: "bob", manual: "bob", kept: 2,
-			title: "1 role change judged anew, 0 open tasks moved, 2 open tasks kept where they are", keptTasks: "auto bob→ann back, manual bob→ann back"},
+			title: "1 role change judged anew, 0 open tasks moved, 2 open tasks stay where they are", keptTasks: "auto bob→ann back, manual bob→ann back"},
 	} {
 		t.Run(fmt.Sprint(c.was, c.right, c.takeBack), func(t *testing.T) {
 			t.Parallel()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -24,6 +25,8 @@ type CorrectionPreview struct {
 	KeptTasks []TaskCorrection // the first 100 of those that stay; To is who would get them back
 	MailCount int64
 	Mails     []Mailed // the first 100 of those who get an e-mail, by id
+	// Partial tells that there are so many accounts that only the first ones could be counted in time.
+	Partial bool
 }
 
 // TaskCorrection is a task that a policy set right gives to somebody else, or would.
@@ -44,13 +47,18 @@ type Mailed struct {
 	TakenBack int64  `json:"taken_back"`
 }
 
-// listed is how many a preview lists.
-const listed = 100
+const (
+	// listed is how many a preview lists.
+	listed = 100
+	// previewFor is how long a preview counts: whoever asks is waiting for the answer.
+	previewFor = 20 * time.Second
+)
 
 func (r order) previewCorrection(ctx context.Context, tx pgx.Tx, c roster.Correction, policies []handover.PolicyEntry) (CorrectionPreview, error) {
 	p := CorrectionPreview{Tasks: []TaskCorrection{}, KeptTasks: []TaskCorrection{}, Mails: []Mailed{}}
 	mails := map[string]*Mailed{}
-	for last := ""; ; {
+	began := time.Now()
+	for last := ""; !p.Partial; {
 		accounts, err := c.Accounts(ctx, tx, last, chunkSize)
 		if err != nil {
 			return p, fmt.Errorf("accounts to judge anew: %w", err)
@@ -61,39 +69,66 @@ func (r order) previewCorrection(ctx context.Context, tx pgx.Tx, c roster.Correc
 		}
 		p.Accounts += int64(foresight.Accounts)
 		p.Changes += int64(foresight.Changes)
-		moved := p.add(foresight.Tasks, c.TakeBack)
-		if err := r.told(ctx, tx, mails, moved); err != nil {
+		if err := p.add(ctx, tx, foresight.Tasks, c.TakeBack); err != nil {
+			return p, err
+		}
+		if err := r.told(ctx, tx, mails, foresight.Tasks); err != nil {
 			return p, err
 		}
 		if len(accounts) < chunkSize {
 			break
 		}
-		last = accounts[len(accounts)-1]
+		last, p.Partial = accounts[len(accounts)-1], time.Since(began) > previewFor
 	}
 	return p, p.addresses(ctx, tx, r.TenantID, mails)
 }
 
-// add counts tasks, and returns those that go.
-func (p *CorrectionPreview) add(tasks []roster.Foreseen, takeBack bool) []roster.Foreseen {
-	var moved []roster.Foreseen
+// add counts tasks, and lists as many as there is room for.
+func (p *CorrectionPreview) add(ctx context.Context, tx pgx.Tx, tasks []roster.ForeseenTasks, takeBack bool) error {
+	var goes, stay []roster.ForeseenTasks
 	for _, t := range tasks {
-		list := &p.Tasks
 		switch {
 		case t.TakenBack && !takeBack:
-			p.Kept++
-			list = &p.KeptTasks
+			p.Kept += int64(t.N)
+			stay = append(stay, t)
+			continue
 		case t.TakenBack:
-			p.TakenBack++
-			fallthrough
-		default:
-			p.TaskCount++
-			moved = append(moved, t)
+			p.TakenBack += int64(t.N)
 		}
-		if len(*list) < listed {
-			*list = append(*list, TaskCorrection{ID: t.ID, Title: t.Title, AccountID: t.AccountID, From: t.From, To: t.To, TakenBack: t.TakenBack})
-		}
+		p.TaskCount += int64(t.N)
+		goes = append(goes, t)
 	}
-	return moved
+	var err error
+	if p.Tasks, err = list(ctx, tx, p.Tasks, goes); err == nil {
+		p.KeptTasks, err = list(ctx, tx, p.KeptTasks, stay)
+	}
+	return err
+}
+
+// list adds to those listed as many as there is room for, by account and id.
+func list(ctx context.Context, tx pgx.Tx, listedBefore []TaskCorrection, tasks []roster.ForeseenTasks) ([]TaskCorrection, error) {
+	n, room := 0, listed-len(listedBefore)
+	for i, t := range tasks {
+		// Of an account that is listed at all, all are read.
+		if n >= room && (i == 0 || tasks[i-1].AccountID != t.AccountID) {
+			tasks = tasks[:i]
+			break
+		}
+		n += t.N
+	}
+	read, err := roster.ReadForeseen(ctx, tx, tasks)
+	if err != nil {
+		return nil, err
+	}
+	more := make([]TaskCorrection, len(read))
+	for i, one := range read {
+		of := tasks[one.Of]
+		more[i] = TaskCorrection{ID: one.ID, Title: one.Title, AccountID: of.AccountID, From: of.From, To: of.To, TakenBack: of.TakenBack}
+	}
+	slices.SortFunc(more, func(a, b TaskCorrection) int {
+		return cmp.Or(cmp.Compare(a.AccountID, b.AccountID), cmp.Compare(a.ID, b.ID))
+	})
+	return append(listedBefore, more[:min(len(more), room)]...), nil
 }
 
 // Whoever was told by e-mail that a task is theirs is told when it is taken back; see internal/notify.
@@ -109,26 +144,37 @@ WHERE (
 
 // told counts what people are told of tasks that go: who gets them, and who was told that they are theirs. Who sets the
 // policy right is told in the product.
-func (r order) told(ctx context.Context, tx pgx.Tx, mails map[string]*Mailed, moved []roster.Foreseen) error {
+func (r order) told(ctx context.Context, tx pgx.Tx, mails map[string]*Mailed, tasks []roster.ForeseenTasks) error {
 	of := func(user string) *Mailed {
 		if mails[user] == nil {
 			mails[user] = &Mailed{ID: user}
 		}
 		return mails[user]
 	}
-	var people, tasks []string
-	for _, t := range moved {
+	var back []roster.ForeseenTasks
+	for _, t := range tasks {
+		if t.TakenBack && !r.Request.TakeBack {
+			continue
+		}
 		if t.To != handover.Nobody && t.To != r.InitiatedBy {
-			of(t.To).Received++
+			of(t.To).Received += int64(t.N)
 		}
 		if t.TakenBack && t.From != r.InitiatedBy {
-			people, tasks = append(people, t.From), append(tasks, t.ID)
+			back = append(back, t)
 		}
+	}
+	read, err := roster.ReadForeseen(ctx, tx, back)
+	if err != nil {
+		return err
+	}
+	people, ids := make([]string, len(read)), make([]string, len(read))
+	for i, t := range read {
+		people[i], ids[i] = back[t.Of].From, t.ID
 	}
 	if len(people) == 0 {
 		return nil
 	}
-	rows, err := tx.Query(ctx, mailedBefore, r.TenantID, people, tasks)
+	rows, err := tx.Query(ctx, mailedBefore, r.TenantID, people, ids)
 	if err != nil {
 		return fmt.Errorf("look for what was mailed: %w", err)
 	}

@@ -1,9 +1,10 @@
-// Package operation is what a person asked for: one role change, a bulk edit, the off-boarding of a user. It accepts or
-// refuses it, shows beforehand what it would do, turns it into role changes, counts what became of them, and tells the
-// person who asked.
+// Package operation is what a person asked for: one role change, a bulk edit, the off-boarding of a user, a policy set right
+// with effect from the past. It accepts or refuses it, shows beforehand what it would do, turns it into role changes (or
+// judges anew those that there are), counts what became of them, and tells the person who asked.
 //
 //	accept ──> expanding ──> applying ──> done      a bulk edit or a departure, chunk by chunk
 //	  └─────────────────────────┘                   one role change: issued by the acceptance itself
+//	                └────────────────────> done     a policy set right: its chunks are also the application
 //	                └──> failed                     the database refuses the data of a chunk; what was issued stands
 //
 // Invariant: every account that an operation is about gets its change once, with the operation's own time and an id made

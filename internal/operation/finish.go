@@ -160,8 +160,10 @@ func (r result) correctionTitle() string {
 		return since + ": stopped after " + judged + ": " + r.Problem
 	case r.Changes == 0:
 		return since + ": no role change was judged otherwise"
+	case r.TasksKept == 1:
+		return since + ": " + judged + ", 1 open task stays where it is"
 	case r.TasksKept > 0:
-		return since + ": " + judged + ", " + count(r.TasksKept, "open task") + " kept where they are"
+		return since + ": " + judged + ", " + count(r.TasksKept, "open task") + " stay where they are"
 	}
 	return since + ": " + judged
 }

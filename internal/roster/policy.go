@@ -93,24 +93,20 @@ func (r *Roster) SetPolicy(ctx context.Context, tenant, by string, policy handov
 	return set, err
 }
 
-const (
-	changesAhead = `
-SELECT EXISTS (SELECT FROM role_changes WHERE occurred_at >= $2 AND tenant_id = $1 AND NOT overridden AND policy <> $3)`
-	recordJudgingAhead = `
+const recordJudgingAhead = `
 INSERT INTO operations (operation_id, tenant_id, kind, initiated_by, accepted_at, request, state)
 VALUES ($1, $2, 'policy_corrected', $3, $4, $5, 'expanding')`
-)
 
 // judgeAhead has changes judged anew that are recorded already though they lie ahead of the clock, and so of the policy
 // that is being set: by an operation like that of a policy set right with effect from the past, whose id it returns. There
 // are hardly ever any, so that nil is the rule.
 func (r *Roster) judgeAhead(ctx context.Context, tx pgx.Tx, c Correction) (*string, error) {
-	var ahead bool
-	if err := tx.QueryRow(ctx, changesAhead, c.TenantID, c.From, c.Policy).Scan(&ahead); err != nil || !ahead {
+	ahead, err := c.Accounts(ctx, tx, "", 1)
+	if err != nil || len(ahead) == 0 {
 		return nil, err
 	}
 	request := map[string]any{"policy": c.Policy, "effective_from": c.From, "take_back": c.TakeBack, "reason": "policy_corrected"}
-	_, err := tx.Exec(ctx, recordJudgingAhead, c.OperationID, c.TenantID, c.By, c.From, request)
+	_, err = tx.Exec(ctx, recordJudgingAhead, c.OperationID, c.TenantID, c.By, c.From, request)
 	return &c.OperationID, err
 }
 

@@ -59,6 +59,7 @@ type fold struct {
 	known        map[Account]*knownAccount
 	holdings     holdings
 	clock        time.Time // of the database, when the tasks were read
+	goes         map[basis]going
 	moved        map[*holding][]movedTask
 	moves        []Move
 	left         []Left
@@ -179,11 +180,17 @@ type basis struct {
 	since   int64 // in microseconds
 }
 
+// going is what becomes of so many tasks alike: they go to somebody else.
+type going struct {
+	moveKey
+	n int
+}
+
 const (
 	basesOfHoldings = `
-SELECT h.key, coalesce(t.base_assignee, ''), t.effective_at
+SELECT h.key, coalesce(t.base_assignee, ''), t.effective_at, t.n
 FROM unnest($1::bigint[]) AS h(key)
-CROSS JOIN LATERAL (SELECT DISTINCT base_assignee, effective_at FROM task_rows t WHERE t.holding = h.key OFFSET 0) t`
+CROSS JOIN LATERAL (SELECT base_assignee, effective_at, count(*) AS n FROM task_rows t WHERE t.holding = h.key GROUP BY 1, 2 OFFSET 0) t`
 	tasksOfHoldings = `
 SELECT h.key, coalesce(t.base_assignee, ''), t.effective_at, t.task_id, t.own_revision, t.title, t.due_at, t.priority, t.source, t.url, clock_timestamp()
 FROM unnest($1::bigint[]) AS h(key)
@@ -191,7 +198,15 @@ CROSS JOIN LATERAL (SELECT * FROM task_rows t WHERE t.holding = h.key OFFSET 0) 
 )
 
 // decideAssignees folds, and only then reads the tasks that go to somebody else: most don't.
-func (f *fold) decideAssignees(ctx context.Context) (err error) {
+func (f *fold) decideAssignees(ctx context.Context) error {
+	if err := f.decide(ctx); err != nil {
+		return err
+	}
+	return f.readMoved(ctx)
+}
+
+// decide folds: what goes to somebody else is in goes, and everybody who has tasks then in left.
+func (f *fold) decide(ctx context.Context) (err error) {
 	if f.holdings, err = readHoldings(ctx, f.tx, f.tenants, f.ids); err != nil {
 		return err
 	}
@@ -199,11 +214,12 @@ func (f *fold) decideAssignees(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	moves, from := map[basis]moveKey{}, map[int64]bool{}
+	f.goes = map[basis]going{}
 	holders := map[Left]bool{}
 	var b basis
 	var since time.Time
-	if _, err := pgx.ForEachRow(rows, []any{&b.holding, &b.base, &since}, func() error {
+	var n int
+	if _, err := pgx.ForEachRow(rows, []any{&b.holding, &b.base, &since, &n}, func() error {
 		h := f.holdings.byKey[b.holding]
 		k, of := f.account(h.Account), h.task(b.base, since)
 		assignee, moved := k.history.Assignee(of)
@@ -212,8 +228,7 @@ func (f *fold) decideAssignees(ctx context.Context) (err error) {
 		}
 		if assignee != h.assignee {
 			b.since = since.UnixMicro()
-			moves[b] = moveKey{Account: h.Account, cause: f.cause(k, h.assignee, moved), from: h.assignee, to: assignee, correction: handover.Corrects(h.assignee, of, moved)}
-			from[b.holding] = true
+			f.goes[b] = going{moveKey{Account: h.Account, cause: f.cause(k, h.assignee, moved), from: h.assignee, to: assignee, correction: handover.Corrects(h.assignee, of, moved)}, n}
 		}
 		return nil
 	}); err != nil {
@@ -222,14 +237,20 @@ func (f *fold) decideAssignees(ctx context.Context) (err error) {
 	for l := range holders {
 		f.left = append(f.left, l)
 	}
-	return f.readMoved(ctx, slices.Collect(maps.Keys(from)), moves)
+	return nil
 }
 
-func (f *fold) readMoved(ctx context.Context, from []int64, moves map[basis]moveKey) error {
+// readMoved reads the tasks that go to somebody else.
+func (f *fold) readMoved(ctx context.Context) error {
 	f.moved = map[*holding][]movedTask{}
-	if len(from) == 0 {
+	if len(f.goes) == 0 {
 		return nil
 	}
+	holdings := map[int64]bool{}
+	for b := range f.goes {
+		holdings[b.holding] = true
+	}
+	from := slices.Collect(maps.Keys(holdings))
 	rows, err := f.tx.Query(ctx, tasksOfHoldings, from)
 	if err != nil {
 		return err
@@ -239,13 +260,13 @@ func (f *fold) readMoved(ctx context.Context, from []int64, moves map[basis]move
 	var t movedTask
 	_, err = pgx.ForEachRow(rows, []any{&b.holding, &b.base, &since, &t.ID, &t.Revision, &t.Title, &t.DueAt, &t.Priority, &t.Source, &t.URL, &f.clock}, func() error {
 		b.since = since.UnixMicro()
-		move, goes := moves[b]
+		move, goes := f.goes[b]
 		if !goes {
 			return nil
 		}
 		h := f.holdings.byKey[b.holding]
 		t.Revision += h.moves + 1
-		t.move = move
+		t.move = move.moveKey
 		f.moved[h] = append(f.moved[h], t)
 		return nil
 	})

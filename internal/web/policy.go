@@ -42,6 +42,7 @@ type CorrectionPreview struct {
 	KeptTasks []TaskCorrection `json:"kept_tasks" nullable:"false" doc:"The first 100 of the tasks that stay; to is who would get them back."`
 	MailCount int64            `json:"mail_count" doc:"People who get an e-mail."`
 	Mails     []Mailed         `json:"mails" nullable:"false" doc:"The first 100 of them, by id."`
+	Partial   bool             `json:"partial,omitempty" doc:"There are so many accounts that only the first ones could be counted in time; all of them are set right."`
 }
 
 // TaskCorrection is a task that a policy set right gives to somebody else, or would.
@@ -144,7 +145,7 @@ func (s *server) policy() {
 
 func shownCorrection(p operation.CorrectionPreview) *CorrectionPreview {
 	shown := &CorrectionPreview{
-		Accounts: p.Accounts, Changes: p.Changes, TaskCount: p.TaskCount, TakenBack: p.TakenBack, Kept: p.Kept, MailCount: p.MailCount,
+		Accounts: p.Accounts, Changes: p.Changes, TaskCount: p.TaskCount, TakenBack: p.TakenBack, Kept: p.Kept, MailCount: p.MailCount, Partial: p.Partial,
 		Tasks: make([]TaskCorrection, len(p.Tasks)), KeptTasks: make([]TaskCorrection, len(p.KeptTasks)), Mails: make([]Mailed, len(p.Mails)),
 	}
 	for i, t := range p.Tasks {
