@@ -118,6 +118,15 @@ func (s *Sink) Accepted() []Mail {
 	return slices.Clone(s.accepted)
 }
 
+// Take is Accepted, and forgets them, for tests that go on for long.
+func (s *Sink) Take() []Mail {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	taken := s.accepted
+	s.accepted = nil
+	return taken
+}
+
 func (s *Sink) keep(m Mail) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
