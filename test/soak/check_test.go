@@ -53,9 +53,9 @@ FROM outbox o CROSS JOIN LATERAL jsonb_array_elements(convert_from(o.body, 'UTF8
 WHERE stream = 'TASK_REASSIGNMENTS' AND key IN (SELECT unnest(keys) FROM outbox_published)`
 
 // judge compares the end with what must be, and sums up.
-func (w *world) judge(seed uint64, lasted time.Duration) report {
+func (w *world) judge(lasted time.Duration) report {
 	kills, _, _ := w.tally.sum()
-	r := report{Seed: seed, Seconds: lasted.Seconds(), Kills: kills, Faults: w.tally.report()}
+	r := report{Seed: w.seed, Seconds: lasted.Seconds(), Kills: kills, Faults: w.tally.report()}
 	for _, p := range w.parts {
 		p.mu.Lock()
 		for _, alone := range p.alone {

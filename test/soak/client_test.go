@@ -44,7 +44,7 @@ func (t *tenant) ask(r *rand.Rand, q request) answer {
 	began := time.Now()
 	for {
 		t.requests.Add(1)
-		a, err := t.once(t.w.apis[r.IntN(len(t.w.apis))], q)
+		a, err := t.once(t.apis[r.IntN(len(t.apis))], q)
 		switch {
 		case err == nil && a.status == http.StatusInternalServerError:
 			t.w.wrong("%s %s answered 500: %s", q.method, q.path, a.raw)

@@ -15,6 +15,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(brokerDir); dir != "" {
 		os.Exit(beBroker(dir))
 	}
+	if description := os.Getenv(clusterNode); description != "" {
+		os.Exit(beNode(description))
+	}
 	dir, err := os.MkdirTemp("", "handover-soak-built-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

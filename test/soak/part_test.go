@@ -92,7 +92,7 @@ type part struct {
 }
 
 // newPart describes a part; start starts it.
-func newPart(t testing.TB, dir, name, only, databaseURL, natsURL string, env ...string) *part {
+func newPart(t testing.TB, dir, name, only string, env []string) *part {
 	t.Helper()
 	p := &part{name: name, addr: freeAddr(t), log: filepath.Join(dir, name+".log")}
 	data := filepath.Join(dir, name)
@@ -102,8 +102,7 @@ func newPart(t testing.TB, dir, name, only, databaseURL, natsURL string, env ...
 	p.cmd = func() *exec.Cmd {
 		cmd := exec.Command(built, "run", "--only", only)
 		cmd.Dir = data
-		cmd.Env = append(os.Environ(), "HANDOVER_DATA_DIR="+data, "HANDOVER_HTTP_ADDR="+p.addr, "HANDOVER_DATABASE_URL="+databaseURL,
-			"HANDOVER_NATS_URL="+natsURL, "HANDOVER_SECRET=the same in all notifiers")
+		cmd.Env = append(os.Environ(), "HANDOVER_DATA_DIR="+data, "HANDOVER_HTTP_ADDR="+p.addr, "HANDOVER_SECRET=the same in all notifiers")
 		cmd.Env = append(cmd.Env, env...)
 		return cmd
 	}

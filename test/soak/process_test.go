@@ -35,12 +35,16 @@ var launches = sync.OnceValue(func() chan<- func() {
 
 // launch starts cmd, with what it says appended to a file.
 func launch(cmd *exec.Cmd, logFile string) (*process, error) {
+	return launchAs(cmd, logFile, dieWithUs())
+}
+
+func launchAs(cmd *exec.Cmd, logFile string, attributes *syscall.SysProcAttr) (*process, error) {
 	out, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer out.Close()
-	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = out, out, dieWithUs()
+	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = out, out, attributes
 	p := &process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error)
 	launches() <- func() { started <- cmd.Start() }

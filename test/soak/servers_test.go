@@ -80,15 +80,15 @@ func (d *disk) resize(size string) error {
 // database is a PostgreSQL that is restarted in every way there is.
 type database struct {
 	*disk
-	options postgres.ServerOptions
-	server  *postgres.Server
-	url     string
+	options   postgres.ServerOptions
+	server    *postgres.Server
+	url, addr string
 }
 
 func newDatabase(t testing.TB, dir string) *database {
 	t.Helper()
-	d := &database{disk: newDisk(t, dir)}
-	_, port, err := net.SplitHostPort(freeAddr(t))
+	d := &database{disk: newDisk(t, dir), addr: freeAddr(t)}
+	_, port, err := net.SplitHostPort(d.addr)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,6 +33,7 @@ type tenant struct {
 	w        *world
 	id       string
 	token    string
+	apis     []*part
 	requests atomic.Int64
 
 	mu        sync.Mutex
@@ -64,7 +65,7 @@ func account(n int) string { return fmt.Sprintf("a%02d", n) }
 func task(n int) string    { return fmt.Sprintf("task%04d", n) }
 
 func (w *world) newTenant(id string) *tenant {
-	t := &tenant{w: w, id: id, published: map[string]expected{}, accepted: map[string]time.Time{}, late: map[string]bool{}}
+	t := &tenant{w: w, id: id, apis: w.those("api"), published: map[string]expected{}, accepted: map[string]time.Time{}, late: map[string]bool{}}
 	var err error
 	if t.token, err = w.command("token", "create", "--tenant", id, "--new-tenant", "--user", root, "--right", "admin"); err != nil {
 		w.Fatal(err)

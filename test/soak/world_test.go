@@ -1,11 +1,13 @@
 package soak_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,15 +31,15 @@ type world struct {
 	seed     uint64
 	length   time.Duration // of the faults
 	short    bool
-	database *database
-	broker   *broker
+	database *database // of the soak
+	broker   *broker   // likewise
 	sink     *testkit.Sink
 	pool     *pgxpool.Pool // of the test; nobody cuts its way
 	bus      *bus.Bus      // likewise
 	js       jetstream.JetStream
 	parts    []*part
-	apis     []*part
 	tenants  []*tenant
+	env      []string // of the program's commands
 
 	tally         *tally
 	recoveries    sync.WaitGroup
@@ -57,44 +59,65 @@ func newWorld(t *testing.T, seed uint64, length time.Duration, short bool) *worl
 	w.makeDir()
 	w.database = newDatabase(t, filepath.Join(w.dir, "database"))
 	w.broker = newBroker(t, filepath.Join(w.dir, "broker"))
-	w.sink = testkit.SMTP(t, testkit.SMTPOK)
-	var err error
-	if w.pool, err = postgres.Open(t.Context(), w.database.url, postgres.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.pool.Close)
-	if err := postgres.Migrate(t.Context(), w.database.url); err != nil {
-		t.Fatal(err)
-	}
-	if w.bus, err = bus.Connect(t.Context(), bus.Options{URL: w.broker.url, Name: "soak", Logger: zap.NewNop()}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.bus.Close)
-	nc, err := nats.Connect(w.broker.url, nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	if w.js, err = jetstream.New(nc); err != nil {
-		t.Fatal(err)
-	}
+	w.connect(w.database.url, w.broker.url)
 	// Two of each: one that is killed, and one that is killed in the beginning only, but meets all else.
 	for _, kind := range [][2]string{{"api", "api"}, {"mover", "reassigner,relay"}, {"notifier", "notifier"}} {
 		for _, twin := range []string{"a", "b"} {
 			w.addPart(kind[0]+"-"+twin, kind[1], twin == "b")
 		}
 	}
-	w.apis = w.parts[:2]
-	for _, p := range w.parts {
-		await(t, time.Minute, p.name+" is ready", func() (bool, string) {
-			err := p.ready()
-			return err == nil, fmt.Sprint(err, "\n", tail(p.log))
-		})
-	}
+	w.awaitReady()
 	for n := range 3 {
 		w.tenants = append(w.tenants, w.newTenant(fmt.Sprintf("t%d", n+1)))
 	}
 	return w
+}
+
+// connect makes the test's own connections, the mail server and the schema.
+func (w *world) connect(databaseURL, natsURL string, options ...string) {
+	w.Helper()
+	w.env = append(options, "HANDOVER_DATABASE_URL="+databaseURL, "HANDOVER_NATS_URL="+natsURL)
+	w.sink = testkit.SMTP(w, testkit.SMTPOK)
+	var err error
+	if w.pool, err = postgres.Open(w.Context(), databaseURL, postgres.Options{}); err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(w.pool.Close)
+	if out, err := w.command("migrate"); err != nil {
+		w.Fatal(err, out)
+	}
+	if w.bus, err = bus.Connect(w.Context(), bus.Options{URL: natsURL, Name: "soak", Logger: zap.NewNop()}); err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(w.bus.Close)
+	nc, err := nats.Connect(natsURL, nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond))
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(nc.Close)
+	if w.js, err = jetstream.New(nc); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) awaitReady() {
+	w.Helper()
+	for _, p := range w.parts {
+		await(w, time.Minute, p.name+" is ready", func() (bool, string) {
+			err := p.ready()
+			return err == nil, fmt.Sprint(err, "\n", tail(p.log))
+		})
+	}
+}
+
+// those are the parts of a kind.
+func (w *world) those(kind string) (out []*part) {
+	for _, p := range w.parts {
+		if strings.HasPrefix(p.name, kind) {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // makeDir makes the directory of everything, which stays when the test fails.
@@ -103,12 +126,12 @@ func (w *world) makeDir() {
 	var err error
 	if w.dir = os.Getenv("SOAK_DIR"); w.dir != "" {
 		w.dir, err = filepath.Abs(w.dir)
-		err = firstOf(err, os.MkdirAll(w.dir, 0o755))
+		err = cmp.Or(err, os.MkdirAll(w.dir, 0o755))
 	} else {
 		w.dir, err = os.MkdirTemp("", "handover-soak-")
 	}
 	// Run by root, PostgreSQL belongs to another user, who must be able to get there.
-	if err := firstOf(err, os.Chmod(w.dir, 0o755)); err != nil {
+	if err := cmp.Or(err, os.Chmod(w.dir, 0o755)); err != nil {
 		w.Fatal(err)
 	}
 	w.Cleanup(func() {
@@ -120,31 +143,23 @@ func (w *world) makeDir() {
 	})
 }
 
-func firstOf(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
+// addPart starts a part whose ways to the servers can be cut.
 func (w *world) addPart(name, only string, steady bool) {
 	w.Helper()
-	database, broker := newLink(w, name+" to PostgreSQL", strings.TrimPrefix(w.hostOf(w.database.url), "")), newLink(w, name+" to the broker", w.broker.addr)
-	p := newPart(w, w.dir, name, only, database.through(w, w.database.url), broker.through(w, w.broker.url),
-		"HANDOVER_SMTP_URL="+w.sink.URL(), "HANDOVER_NOTICE_WINDOW="+noticeWindow, "HANDOVER_LOG_FORMAT=json")
+	database, broker := newLink(w, name+" to PostgreSQL", w.database.addr), newLink(w, name+" to the broker", w.broker.addr)
+	p := w.startPart(name, only, "HANDOVER_DATABASE_URL="+database.through(w, w.database.url), "HANDOVER_NATS_URL="+broker.through(w, w.broker.url))
 	p.database, p.broker, p.steady = database, broker, steady
+}
+
+func (w *world) startPart(name, only string, env ...string) *part {
+	w.Helper()
+	env = append(append(slices.Clone(w.env), env...), "HANDOVER_SMTP_URL="+w.sink.URL(), "HANDOVER_NOTICE_WINDOW="+noticeWindow, "HANDOVER_LOG_FORMAT=json")
+	p := newPart(w, w.dir, name, only, env)
 	if err := p.start(); err != nil {
 		w.Fatal(err)
 	}
 	w.parts = append(w.parts, p)
-}
-
-func (w *world) hostOf(raw string) string {
-	_, rest, _ := strings.Cut(raw, "@")
-	host, _, _ := strings.Cut(rest, "/")
-	return host
+	return p
 }
 
 // wrong notes something that must not be. The soak goes on, since there may be more.
@@ -159,7 +174,7 @@ func (w *world) wrong(format string, args ...any) {
 
 func (w *world) command(args ...string) (string, error) {
 	cmd := exec.Command(built, args...)
-	cmd.Env = append(os.Environ(), "HANDOVER_DATABASE_URL="+w.database.url, "HANDOVER_NATS_URL="+w.broker.url, "HANDOVER_DATA_DIR="+w.dir)
+	cmd.Env = append(append(os.Environ(), w.env...), "HANDOVER_DATA_DIR="+w.dir)
 	out, err := cmd.Output()
 	if err != nil {
 		err = fmt.Errorf("handover %s: %w\n%s", strings.Join(args, " "), err, out)
