@@ -26,6 +26,8 @@ type Options struct {
 const (
 	// ackTimeout is how long the broker may take to acknowledge, which includes its sync to disk.
 	ackTimeout = 10 * time.Second
+	// firstAnswer is how long a question waits for its answer before it is asked again.
+	firstAnswer = time.Second
 	// closePatience is for what has been published to leave this process.
 	closePatience = 5 * time.Second
 	pingInterval  = 20 * time.Second
@@ -170,6 +172,22 @@ func (b *Bus) request(ctx context.Context) (context.Context, context.CancelFunc)
 		stop()
 		cancelTimeout()
 		cancel(nil)
+	}
+}
+
+// question asks the broker for something that may be asked twice, for as long as a request may take. A cluster that has
+// lost its leader stays silent until it has another one, and that one doesn't know what the first was asked: so the
+// question is put again, after a second, and then less and less often, lest a broker that is only slow never gets to it.
+func (b *Bus) question(ctx context.Context, ask func(ctx context.Context) error) error {
+	ctx, cancel := b.request(ctx)
+	defer cancel()
+	for patience := firstAnswer; ; patience *= 2 {
+		attempt, end := context.WithTimeout(ctx, patience)
+		err := ask(attempt)
+		end()
+		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return cause(ctx, err)
+		}
 	}
 }
 

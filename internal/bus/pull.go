@@ -133,21 +133,24 @@ func (p *puller) prepare(ctx context.Context) error {
 	if err := p.bus.awaitConnected(ctx); err != nil {
 		return err
 	}
-	ctx, cancel := p.bus.request(ctx)
-	defer cancel()
 	config := jetstream.ConsumerConfig{
 		Durable: p.Durable, FilterSubject: p.Filter,
 		DeliverPolicy: jetstream.DeliverAllPolicy, AckPolicy: jetstream.AckExplicitPolicy,
 		AckWait: ackWait, MaxDeliver: -1, MaxAckPending: max(1000, 4*p.Batch*p.Workers),
 	}
-	consumer, err := p.bus.js.CreateOrUpdateConsumer(ctx, p.Stream, config)
+	var consumer jetstream.Consumer
+	create := func(ctx context.Context) (err error) {
+		consumer, err = p.bus.js.CreateOrUpdateConsumer(ctx, p.Stream, config)
+		return err
+	}
+	err := p.bus.question(ctx, create)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		if err = p.bus.ensureStreams(ctx); err == nil {
-			consumer, err = p.bus.js.CreateOrUpdateConsumer(ctx, p.Stream, config)
+			err = p.bus.question(ctx, create)
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("consumer %s: %w", p.Durable, cause(ctx, err))
+		return fmt.Errorf("consumer %s: %w", p.Durable, err)
 	}
 	p.adopt(ctx, consumer.CachedInfo())
 	if p.sub == nil {
@@ -165,6 +168,8 @@ func (p *puller) adopt(ctx context.Context, info *jetstream.ConsumerInfo) {
 	if info.NumAckPending == 0 || info.NumWaiting > 0 {
 		return
 	}
+	ctx, cancel := p.bus.request(ctx)
+	defer cancel()
 	s, err := p.bus.js.Stream(ctx, p.Stream)
 	if err == nil {
 		_, err = s.ResetConsumer(ctx, p.Durable)

@@ -40,14 +40,14 @@ func (b *Bus) StreamState(ctx context.Context, stream string) (StreamState, erro
 	return s, nil
 }
 
-func (b *Bus) streamInfo(ctx context.Context, stream string) (*jetstream.StreamInfo, error) {
-	ctx, cancel := b.request(ctx)
-	defer cancel()
-	s, err := b.js.Stream(ctx, stream)
-	if err != nil {
-		return nil, cause(ctx, err)
-	}
-	return s.CachedInfo(), nil
+func (b *Bus) streamInfo(ctx context.Context, stream string) (info *jetstream.StreamInfo, err error) {
+	return info, b.question(ctx, func(ctx context.Context) error {
+		s, err := b.js.Stream(ctx, stream)
+		if err == nil {
+			info = s.CachedInfo()
+		}
+		return err
+	})
 }
 
 // MessageIDAt is the id of the message at a sequence, empty when it has none; found is false when no message is there.

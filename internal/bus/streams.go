@@ -132,14 +132,11 @@ func (b *Bus) ensureStream(ctx context.Context, s stream, l Limits, atomic bool)
 
 // StreamCreated asks the broker for the identity of a stream and its last sequence.
 func (b *Bus) StreamCreated(ctx context.Context, stream string) (time.Time, uint64, error) {
-	ctx, cancel := b.request(ctx)
-	defer cancel()
-	info, err := b.js.Stream(ctx, stream)
+	info, err := b.streamInfo(ctx, stream)
 	if err != nil {
-		return time.Time{}, 0, fmt.Errorf("stream %s: %w", stream, cause(ctx, err))
+		return time.Time{}, 0, fmt.Errorf("stream %s: %w", stream, err)
 	}
-	cached := info.CachedInfo()
-	return b.setCreated(stream, cached.Created), cached.State.LastSeq, nil
+	return b.setCreated(stream, info.Created), info.State.LastSeq, nil
 }
 
 func (b *Bus) setCreated(stream string, at time.Time) time.Time {
