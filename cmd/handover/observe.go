@@ -29,7 +29,7 @@ func (p *process) publish(ctx context.Context, messages []event.Message) ([]even
 
 // reporter tells the database, and so every handover status, what runs here and how it is.
 func (p *process) reporter() *parts.Reporter {
-	return parts.NewReporter(p.pool, p.watch, parts.Config{
+	return parts.NewReporter(p.pool, p.health, parts.Config{
 		Parts: p.running, Counters: p.registry, Version: version(), Logger: p.log,
 	})
 }

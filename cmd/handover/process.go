@@ -45,7 +45,7 @@ type process struct {
 	config  service.Config
 	only    []string // parts; empty: all
 	log     *zap.Logger
-	watch   *parts.Watch // hears the log
+	health  *parts.Watch // hears the log
 	service *service.Service
 
 	databaseURL string
@@ -80,7 +80,7 @@ func (p *process) start(ctx context.Context) error {
 	}
 	p.service.OnStop("traces", stopTraces)
 	p.registry = service.Metrics()
-	p.registry.MustRegister(p.watch)
+	p.registry.MustRegister(p.health)
 	p.databaseURL, p.natsURL = p.config.DatabaseURL, p.config.NATSURL
 	var broker *bus.Server
 	if len(p.only) == 0 {

@@ -107,8 +107,8 @@ func (a *app) printConfig() error {
 // run starts everything, waits for a signal, and stops everything.
 func (a *app) run(ctx context.Context, config service.Config, only []string) (err error) {
 	began := time.Now()
-	watch := parts.NewWatch()
-	log := watch.Listen(service.Logger(config))
+	health := parts.NewWatch()
+	log := health.Listen(service.Logger(config))
 	ctx = service.Signals(ctx, func() { log.Info("stopping; a second signal ends it at once") })
 	svc := service.New(log)
 	defer func() {
@@ -122,7 +122,7 @@ func (a *app) run(ctx context.Context, config service.Config, only []string) (er
 		err = errors.Join(err, stopErr)
 		_ = log.Sync()
 	}()
-	p := &process{config: config, only: only, log: log, watch: watch, service: svc}
+	p := &process{config: config, only: only, log: log, health: health, service: svc}
 	if err := p.start(ctx); err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"go.uber.org/zap"
 
 	"handover.io/internal/postgres"
 )
@@ -120,8 +119,11 @@ func (n *Notifier) held(ctx context.Context, tx pgx.Tx) (held bool, err error) {
 	if err := tx.QueryRow(ctx, isHeld).Scan(&held); err != nil {
 		return false, err
 	}
-	if before := n.onHold.Swap(held); before != held {
-		n.log.Warn("mail on hold", zap.Bool("held", held))
+	switch before := n.onHold.Swap(held); {
+	case held && !before:
+		n.log.Warn("mails are on hold")
+	case before && !held:
+		n.log.Info("mails go out again")
 	}
 	return held, nil
 }

@@ -22,6 +22,7 @@ var (
 	partsRunning   = prometheus.NewDesc("handover_parts_running", "Processes that run a part and were heard of within 30 seconds.", []string{"part"}, nil)
 	partsInTrouble = prometheus.NewDesc("handover_parts_in_trouble", "Processes of these whose last error isn't over.", []string{"part"}, nil)
 	mailCount      = prometheus.NewDesc("handover_mails", "Mail windows that are not finished, by state; ambiguous ones wait for somebody.", []string{"state"}, nil)
+	mailHold       = prometheus.NewDesc("handover_mail_on_hold", "1 while no mail goes out, because of a restored database or an operator.", nil, nil)
 	deadLetter     = prometheus.NewDesc("handover_dead_letters", "Dead letters that wait for somebody.", []string{"tenant", "consumer", "reason"}, nil)
 	operationCount = prometheus.NewDesc("handover_operations_under_way", "Operations accepted and not finished, up to 100.", nil, nil)
 	operationAge   = prometheus.NewDesc("handover_operation_oldest_seconds", "Age of the oldest of them; 0 without any.", nil, nil)
@@ -51,7 +52,7 @@ func NewCollector(read func(context.Context) Standing) *Collector {
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		serverUp, waiting, lagSeconds, partsRunning, partsInTrouble, mailCount, deadLetter, operationCount, operationAge,
+		serverUp, waiting, lagSeconds, partsRunning, partsInTrouble, mailCount, mailHold, deadLetter, operationCount, operationAge,
 		runCount, runSilence, streamBytes, streamLimit, streamMessages, streamSequence, streamCreated,
 	} {
 		out <- d
@@ -97,6 +98,7 @@ func (s Standing) collectDatabase(gauge func(d *prometheus.Desc, v float64, labe
 	gauge(mailCount, float64(s.Notices.Open), "open")
 	gauge(mailCount, float64(s.Notices.Due), "due")
 	gauge(mailCount, float64(s.Notices.Ambiguous), "ambiguous")
+	gauge(mailHold, number(s.Notices.Hold != nil))
 	for _, d := range s.DeadLetters {
 		gauge(deadLetter, float64(d.Count), d.TenantID, d.Consumer, d.Reason)
 	}

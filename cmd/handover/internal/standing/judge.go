@@ -33,13 +33,14 @@ type Part struct {
 
 // Parts are all of them, in the order in which the work flows.
 var Parts = []Part{
-	{"api", "api", 0, "", ""},
-	{"expander", "api", lateBulk, "operation", "the log of the API says why"},
-	{"relay", "relay", late, "message", "is the broker there and not full?"},
-	{event.ConsumerReassigner, "reassigner", late, "role change", "is the database slow, or a batch failing?"},
-	{event.ConsumerReassignerBulk, "reassigner", lateBulk, "role change", "is the database slow, or a batch failing?"},
-	{event.ConsumerNotifier, "notifier", late, "announcement", "is the database slow, or a batch failing?"},
-	{"sender", "notifier", lateMail, "mail", "does the mail server take mails?"},
+	{Name: "api", Only: "api"},
+	{Name: "expander", Only: "api", late: lateBulk, work: "operation", look: "the log of the API says why"},
+	{Name: "relay", Only: "relay", late: late, work: "message", look: "is the broker there and not full?"},
+	{Name: event.ConsumerReassigner, Only: "reassigner", late: late, work: "role change", look: "is the database slow, or a batch failing?"},
+	{Name: event.ConsumerReassignerBulk, Only: "reassigner", late: lateBulk, work: "role change", look: "is the database slow, or a batch failing?"},
+	{Name: event.ConsumerNotifier, Only: "notifier", late: late, work: "announcement", look: "is the database slow, or a batch failing?"},
+	{Name: "sender", Only: "notifier", late: lateMail, work: "mail", look: "does the mail server take mails?"},
+	{Name: "watch", Only: "relay"}, // of the streams
 }
 
 // judge lists what needs somebody, the causes before the consequences.
@@ -55,14 +56,15 @@ func (s Standing) judge() []string {
 	s.judgeParts(say)
 	s.judgeOthers(say)
 	s.judgeLetters(say)
+	s.judgeMails(say)
 	for _, stream := range s.Streams {
 		if share := fullness(stream); share > full {
-			say("the stream %s is %.0f%% full; it takes no more when it is full: give it room (HANDOVER_… limits of the broker), or time to age out", stream.Stream, 100*share)
+			say("the stream %s is %.0f%% full, and takes no more when it is full: RUNBOOK.md, Disk full, says how to make room", stream.Stream, 100*share)
 		}
 	}
 	for _, r := range s.Runs {
 		if s.At.Sub(r.UpdatedAt) > cutOff {
-			say("%s (run %d of %s) has said nothing for %s: if it was cut off, go on with --resume %d", r.Command, r.ID, r.Actor, s.age(r.UpdatedAt), r.ID)
+			say("%s (run %d of %s) has said nothing for %s: if it was cut off, give it again; replay goes on with --resume %d", r.Command, r.ID, r.Actor, s.age(r.UpdatedAt), r.ID)
 		}
 	}
 	return out
@@ -84,6 +86,7 @@ func (s Standing) judgeParts(say func(string, ...any)) {
 				p.Name, heard, countWaiting(w, p.work), w.lag(), p.Only)
 		case s.Broker.Answers && !known && isConsumer(p.Name):
 			say("there is no consumer %s: it was never run; start it with handover run --only %s", p.Name, p.Only)
+		case p.Name == "sender" && s.Notices.Hold != nil: // which is said apart
 		case waits && p.late > 0 && w.Lag > p.late.Seconds():
 			why := p.look
 			if t := s.trouble(now, 0); t != nil {
@@ -130,6 +133,12 @@ func (s Standing) judgeLetters(say func(string, ...any)) {
 		}
 		say("%s of %s in tenant %s: %s (%s%s): handover dead-letters list --reason %s shows them, retry or drop settles them",
 			count(d.Count, "dead letter"), d.Consumer, d.TenantID, d.Reason, newest, d.Newest, d.Reason)
+	}
+}
+
+func (s Standing) judgeMails(say func(string, ...any)) {
+	if h := s.Notices.Hold; h != nil {
+		say("mails are on hold for %s, by %s: %s; when that is settled, handover notices release lets them go", s.age(h.Since), h.By, brief(h.Reason))
 	}
 	if n := s.Notices.Ambiguous; n > 0 {
 		say("%s may or may not have arrived, and none is sent twice by itself: ask the recipients, then handover notices resend", count(int64(n), "mail"))

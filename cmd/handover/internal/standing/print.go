@@ -26,7 +26,11 @@ func (s Standing) Print(w io.Writer) {
 	}
 	s.printTroubles(w)
 	if s.Database.Answers {
-		fmt.Fprintf(w, "\nMail windows: %d open, %d due, %d ambiguous\n", s.Notices.Open, s.Notices.Due, s.Notices.Ambiguous)
+		hold := ""
+		if s.Notices.Hold != nil {
+			hold = "; on hold"
+		}
+		fmt.Fprintf(w, "\nMail windows: %d open, %d due, %d ambiguous%s\n", s.Notices.Open, s.Notices.Due, s.Notices.Ambiguous, hold)
 	}
 	table(w, len(s.Streams) > 0, "STREAM\tMESSAGES\tSIZE\tFULL\tLAST SEQUENCE\tCREATED", func(row func(string, ...any)) {
 		for _, stream := range s.Streams {

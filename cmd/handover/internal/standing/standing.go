@@ -61,6 +61,8 @@ type Notices struct {
 	Due       int      `json:"due"`
 	Ambiguous int      `json:"ambiguous"`
 	Undecided []Notice `json:"undecided"` // the ambiguous ones, the oldest 100
+	// Hold says why no mail goes out; null while they do.
+	Hold *notify.MailHold `json:"hold"`
 }
 
 // Notice is a mail of which nobody can tell whether it arrived.
@@ -184,7 +186,8 @@ func (s *Standing) readDatabase(ctx context.Context, pool *pgxpool.Pool) (err er
 	if err != nil {
 		return fmt.Errorf("outbox: %w", err)
 	}
-	counts, err := notify.New(pool, notify.Config{}).Counts(ctx)
+	mails := notify.New(pool, notify.Config{})
+	counts, err := mails.Counts(ctx)
 	if err != nil {
 		return err
 	}
@@ -194,6 +197,9 @@ func (s *Standing) readDatabase(ctx context.Context, pool *pgxpool.Pool) (err er
 	}
 	s.Work = []Work{expander, {Part: "relay", Waiting: owed.Unpublished, OldestAt: owed.OldestAt}, sender}
 	s.Notices = Notices{Open: counts.Open, Due: counts.Due, Ambiguous: counts.Ambiguous}
+	if s.Notices.Hold, err = mails.Held(ctx); err != nil {
+		return err
+	}
 	if s.Notices.Undecided, err = list[Notice](ctx, pool, undecided); err != nil {
 		return fmt.Errorf("notices: %w", err)
 	}

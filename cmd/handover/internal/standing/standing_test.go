@@ -13,6 +13,7 @@ import (
 
 	"handover.io/cmd/handover/internal/parts"
 	"handover.io/internal/bus"
+	"handover.io/internal/notify"
 	"handover.io/internal/postgres"
 	"handover.io/internal/testkit"
 )
@@ -124,11 +125,15 @@ func TestJudge(t *testing.T) {
 		"dead letters": {func(s *Standing) {
 			s.DeadLetters = []DeadLetters{{"demo", "reassigner", "invalid", 3, noon, "role: is no role"}, {"demo", "notifier", "rejected", 1, noon, "no"}}
 		}, []string{"3 dead letters of reassigner in tenant demo: invalid (the newest: role: is no role): handover dead-letters", "1 dead letter of notifier in tenant demo: rejected (no)"}},
-		"ambiguous":     {func(s *Standing) { s.Notices.Ambiguous = 1 }, []string{"1 mail may or may not have arrived"}},
+		"ambiguous": {func(s *Standing) { s.Notices.Ambiguous = 1 }, []string{"1 mail may or may not have arrived"}},
+		"mails on hold": {func(s *Standing) {
+			s.Notices.Hold = &notify.MailHold{Since: *ago(time.Hour), Reason: "the database is older than its streams", By: "handover"}
+			s.waits("sender", 3, time.Hour)
+		}, []string{"mails are on hold for 1h, by handover: the database is older than its streams; when that is settled, handover notices release lets them go"}},
 		"nearly full":   {func(s *Standing) { s.Streams[0].Bytes = 900 << 10 }, []string{"the stream ROLE_CHANGES is 88% full"}},
 		"a run goes on": {func(s *Standing) { s.Runs = []Run{{3, "replay", "ann", *ago(time.Hour), *ago(time.Second), "7"}} }, nil},
 		"a run was cut off": {func(s *Standing) { s.Runs = []Run{{3, "replay", "ann", *ago(time.Hour), *ago(5 * time.Minute), "7"}} },
-			[]string{"replay (run 3 of ann) has said nothing for 5m: if it was cut off, go on with --resume 3"}},
+			[]string{"replay (run 3 of ann) has said nothing for 5m: if it was cut off, give it again; replay goes on with --resume 3"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -222,6 +227,7 @@ func TestReadFindsWhatWaits(t *testing.T) {
 	  VALUES ('m', 'demo', 'ROLE_CHANGES', 's', '', clock_timestamp() - interval '90 seconds') RETURNING key) INSERT INTO outbox_owed SELECT key FROM o`)
 	testkit.Exec(t, pool, `INSERT INTO notices (tenant_id, recipient_id, account_id, state, opened_at, close_at, next_try_at)
 	  SELECT 'demo', 'ann', 'a-1', 'closed', t, t, t FROM (SELECT clock_timestamp() - interval '2 hours') AS x (t)`)
+	testkit.Exec(t, pool, `INSERT INTO mail_hold (reason, held_by) VALUES ('restored', 'ann')`)
 	testkit.Exec(t, pool, `INSERT INTO operator_runs (command, actor, arguments, updated_at) VALUES ('replay', 'ann', '{}', clock_timestamp() - interval '1 hour')`)
 	watch := parts.NewWatch()
 	watch.Listen(zap.NewNop()).Warn("not published", zap.String("part", "relay"), zap.Error(errors.New("full")))
@@ -243,6 +249,7 @@ func TestReadFindsWhatWaits(t *testing.T) {
 		"nobody runs the expander (never heard of), and 1 operation waits for it, the oldest for 1h",
 		"the relay is behind by 1m30s, 1 message waits: it says: not published: full",
 		"nobody runs the sender (never heard of), and 1 mail waits for it, the oldest for 2h",
+		"mails are on hold for 0s, by ann: restored",
 		"replay (run 1 of ann) has said nothing for 1h",
 	} {
 		if !strings.Contains(said, want) {
@@ -297,7 +304,7 @@ func TestCollector(t *testing.T) {
 	for name, want := range map[string]float64{
 		"server_up database": 1, "waiting relay": 5, "lag_seconds relay": 30, "lag_seconds sender": 0, "parts_running relay": 1, "parts_running sender": 0,
 		"parts_in_trouble relay": 1, "parts_in_trouble sender": 0, "dead_letters notifier invalid demo": 2, "operations_under_way": 0,
-		"operator_runs replay": 2, "operator_run_silent_seconds replay": 120, "stream_limit_bytes ROLE_CHANGES": 1 << 20, "mails ambiguous": 0,
+		"operator_runs replay": 2, "operator_run_silent_seconds replay": 120, "stream_limit_bytes ROLE_CHANGES": 1 << 20, "mails ambiguous": 0, "mail_on_hold": 0,
 	} {
 		if v, ok := got[name]; !ok || v != want {
 			t.Errorf("%s is %v, want %v", name, v, want)
