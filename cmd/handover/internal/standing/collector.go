@@ -84,16 +84,19 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 }
 
 func (s Standing) collectDatabase(gauge func(d *prometheus.Desc, v float64, labels ...string)) {
+	inTrouble := map[string]float64{} // also connections, our own servers and whatever else runs
+	for _, r := range s.Parts {
+		if r.Running {
+			inTrouble[r.Part] += number(r.Trouble != nil && r.Trouble.WellSince == nil)
+		}
+	}
 	for _, p := range Parts {
 		now, _ := s.running(p.Name)
-		inTrouble := 0
-		for _, r := range now {
-			if r.Trouble != nil && r.Trouble.WellSince == nil {
-				inTrouble++
-			}
-		}
 		gauge(partsRunning, float64(len(now)), p.Name)
-		gauge(partsInTrouble, float64(inTrouble), p.Name)
+		inTrouble[p.Name] += 0
+	}
+	for part, n := range inTrouble {
+		gauge(partsInTrouble, n, part)
 	}
 	gauge(mailCount, float64(s.Notices.Open), "open")
 	gauge(mailCount, float64(s.Notices.Due), "due")
