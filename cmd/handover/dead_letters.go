@@ -39,10 +39,9 @@ it, mend the file, publish that, and drop the letter:
   handover publish mend.ndjson
   handover dead-letters drop 17 --because 'published again with the right account' --apply
 
-A broker forgets the ids of events after two minutes: until then give an event that is published again
-with another content a new id. What retry, drop and export take is chosen by keys or by the filters;
-retry and drop only show what they would do, unless --apply is given, and then write down who did it.
-All of it is about the database: HANDOVER_DATABASE_URL, or the local run's.`,
+What retry, drop and export take is chosen by keys or by the filters; retry and drop only show what they
+would do, unless --apply is given, and then write down who did it. All of it is about the database:
+HANDOVER_DATABASE_URL, or the local run's.`,
 	}
 	c.PersistentFlags().StringVar(&a.target.Tenant, "tenant", "", "only those of this tenant")
 	c.AddCommand(a.deadLettersList(), a.deadLettersShow(), a.deadLettersRetry(), a.deadLettersDrop(), a.deadLettersExport())

@@ -37,8 +37,8 @@ Mended, the file can be published as it is; handover publish says of each line w
   handover publish mend.ndjson --tenant acme
   handover dead-letters drop --reason invalid --tenant acme --because 'mended and published' --apply
 
-Keep the id of an event whose content was never taken; give it a new one if an event of that id was
-(id_reused), or if it was first published less than two minutes ago, since the broker drops a repeat.`,
+A mended event keeps its id, unless an event of that id was taken before (id_reused). What needs no
+mending needs no publishing either: retry it.`,
 		Example: `  handover dead-letters export 17 18 > mend.ndjson
   handover dead-letters export --all --output dead-letters.ndjson
   handover dead-letters export --reason invalid | jq -c '.data.account_id = "acc-001"' | handover publish - --format ndjson`,
