@@ -62,6 +62,6 @@ func streamsOf(b *bus.Bus) journal.Streams {
 			})
 			return err
 		},
-		NextConnect: b.NextConnect,
+		NextChange: b.NextChange,
 	}
 }

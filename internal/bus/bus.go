@@ -46,6 +46,7 @@ type Bus struct {
 
 	mu         sync.Mutex
 	connected  chan struct{}   // closed, and replaced, at every connect
+	changed    chan struct{}   // the same, and when a stream was made
 	session    context.Context // ends when the connection breaks
 	endSession context.CancelCauseFunc
 	limits     *Limits // of the last EnsureStreams
@@ -63,7 +64,7 @@ func Connect(ctx context.Context, o Options) (*Bus, error) {
 	}
 	b := &Bus{
 		log: o.Logger.With(zap.String("part", "bus")), closed: make(chan struct{}),
-		connected: make(chan struct{}), created: map[string]time.Time{},
+		connected: make(chan struct{}), changed: make(chan struct{}), created: map[string]time.Time{},
 	}
 	b.session, b.endSession = context.WithCancelCause(context.Background())
 	b.endSession(ErrDisconnected)
@@ -117,6 +118,7 @@ func (b *Bus) onConnect(nc *nats.Conn) {
 	b.session, b.endSession = context.WithCancelCause(context.Background())
 	close(b.connected)
 	b.connected = make(chan struct{})
+	b.change()
 }
 
 func (b *Bus) onDisconnect(err error) {

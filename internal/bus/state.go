@@ -79,9 +79,15 @@ func MessageID(m event.Message) string {
 	return ""
 }
 
-// NextConnect is closed when the broker has been connected to again.
-func (b *Bus) NextConnect() <-chan struct{} {
+// NextChange is closed when the broker was connected to again, or this process has made a stream.
+func (b *Bus) NextChange() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.connected
+	return b.changed
+}
+
+// change closes what NextChange returned; b.mu is held.
+func (b *Bus) change() {
+	close(b.changed)
+	b.changed = make(chan struct{})
 }

@@ -109,10 +109,10 @@ func (b *Bus) ensureStreams(ctx context.Context) error {
 }
 
 func (b *Bus) ensureStream(ctx context.Context, s stream, l Limits, atomic bool) error {
-	config := jetstream.StreamConfig{Name: s.name, Storage: jetstream.FileStorage, Replicas: 1}
+	config, made := jetstream.StreamConfig{Name: s.name, Storage: jetstream.FileStorage, Replicas: 1}, true
 	// What operators have added to a stream stays.
 	if existing, err := b.js.Stream(ctx, s.name); err == nil {
-		config = existing.CachedInfo().Config
+		config, made = existing.CachedInfo().Config, false
 	} else if !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return err
 	}
@@ -127,6 +127,11 @@ func (b *Bus) ensureStream(ctx context.Context, s stream, l Limits, atomic bool)
 		return err
 	}
 	b.setCreated(s.name, info.CachedInfo().Created)
+	if made {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.change()
+	}
 	return nil
 }
 

@@ -19,8 +19,8 @@ import (
 const (
 	// lookEvery is how often the streams are compared with the outbox while nothing calls for it.
 	lookEvery = time.Minute
-	// lookAgain is after how long a look that failed is tried again.
-	lookAgain = 2 * time.Second
+	// lookSoon is after how long it is done again when a look failed, or found something.
+	lookSoon = 3 * time.Second
 )
 
 // StreamState is which stream it is now, and what it holds.
@@ -38,8 +38,8 @@ type Streams struct {
 	IDAt func(ctx context.Context, stream string, sequence uint64) (id string, found bool, err error)
 	// Read gives the messages of a range, both ends included, to handle, in their order, with their ids.
 	Read func(ctx context.Context, stream string, from, to uint64, handle func(context.Context, []event.Message) error) error
-	// NextConnect is closed when the broker has been connected to again.
-	NextConnect func() <-chan struct{}
+	// NextChange is closed when the broker was connected to again, or this process has made a stream.
+	NextChange func() <-chan struct{}
 }
 
 // What a look can find.
@@ -97,31 +97,32 @@ func NewWatch(pool *pgxpool.Pool, c WatchConfig) *Watch {
 	}
 }
 
-// Run looks at every reconnect and every minute until ctx is done. It doesn't look at once: Look does that before anything
-// is published or mailed.
+// Run looks at every reconnect, whenever a stream was made, and every minute until ctx is done. It doesn't look at once:
+// Look does that before anything is published or mailed. After a look that found something it looks again soon, since
+// others may just have written down what a stream that is gone had acknowledged.
 func (w *Watch) Run(ctx context.Context) error {
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	next := w.Streams.NextConnect()
+	wait := time.NewTimer(lookSoon)
+	defer wait.Stop()
+	next := w.Streams.NextChange()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-next:
-		case <-tick.C:
+		case <-wait.C:
 		}
-		for {
-			next = w.Streams.NextConnect()
-			_, err := w.look(ctx, false)
-			if err == nil || ctx.Err() != nil {
-				break
-			}
+		next = w.Streams.NextChange()
+		found, err := w.look(ctx, false)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
 			w.Logger.Warn("streams not compared with the outbox; trying again", zap.Error(err))
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(lookAgain):
-			}
+			wait.Reset(lookSoon)
+		case len(found) > 0:
+			wait.Reset(lookSoon)
+		default:
+			wait.Reset(lookEvery)
 		}
 	}
 }

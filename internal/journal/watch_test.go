@@ -80,7 +80,7 @@ func streams(b *bus.Bus) journal.Streams {
 			})
 			return err
 		},
-		NextConnect: b.NextConnect,
+		NextChange: b.NextChange,
 	}
 }
 
@@ -200,7 +200,7 @@ func (w *watched) store() string { return filepath.Join(w.server.Dir(), "jetstre
 // restart ends the broker, does something to its files, and starts it again.
 func (w *watched) restart(between func()) {
 	w.Helper()
-	next := w.bus.NextConnect()
+	next := w.bus.NextChange()
 	w.server.Close()
 	between()
 	w.server = testkit.RestartNATS(w, w.server)
