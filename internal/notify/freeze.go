@@ -24,7 +24,9 @@ type written struct {
 // window is a claimed notice with its recipient, as they are now.
 type window struct {
 	tries   int
+	resends int
 	opened  time.Time
+	closed  time.Time
 	to      *string // of the frozen mail
 	mime    []byte
 	tasks   *int
@@ -42,7 +44,7 @@ func (w window) frozen() bool { return w.mime != nil && w.to != nil && w.tasks !
 
 const (
 	lockClaimed = `
-SELECT n.notice_id, n.fence, n.tries, n.opened_at, n.to_address, n.mime, n.tasks_told,
+SELECT n.notice_id, n.fence, n.tries, n.resends, n.opened_at, n.close_at, n.to_address, n.mime, n.tasks_told,
        u.known IS NOT NULL, coalesce(u.name, ''), coalesce(u.email, ''), coalesce(u.time_zone, ''), coalesce(u.status, ''), coalesce(u.notices, true),
        clock_timestamp()
 FROM notices n
@@ -145,7 +147,7 @@ func lockWindows(ctx context.Context, tx pgx.Tx, claims []claim) ([]*window, err
 	for rows.Next() {
 		var h hold
 		w := new(window)
-		if err := rows.Scan(&h.id, &h.fence, &w.tries, &w.opened, &w.to, &w.mime, &w.tasks,
+		if err := rows.Scan(&h.id, &h.fence, &w.tries, &w.resends, &w.opened, &w.closed, &w.to, &w.mime, &w.tasks,
 			&w.known, &w.name, &w.email, &w.zone, &w.status, &w.notices, &w.now); err != nil {
 			return nil, err
 		}
@@ -168,7 +170,7 @@ func (n *Notifier) write(a *attempts, c claim, w *window, truth []told) begun {
 		return begun{early: none}
 	}
 	l, err := n.writer.write(w.now, envelope{
-		notice: c.id, opened: w.opened, scope: c.scope, summary: c.summary, to: *to, zone: w.zone,
+		notice: c.id, resends: w.resends, opened: w.opened, closed: w.closed, scope: c.scope, summary: c.summary, to: *to, zone: w.zone,
 	}, d)
 	if err != nil {
 		// A mail that can't be written must not hold up the others.

@@ -89,12 +89,7 @@ func (n *Notifier) List(ctx context.Context, tenant string, f Filter) (page []No
 	if err != nil {
 		return nil, "", fmt.Errorf("list notices: %w", err)
 	}
-	page, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Notice, error) {
-		var v Notice
-		err := row.Scan(&v.ID, &v.TenantID, &v.RecipientID, &v.AccountID, &v.State, &v.OpenedAt, &v.CloseAt, &v.FinishedAt,
-			&v.NextTryAt, &v.Subject, &v.Problem, &v.MergedInto, &v.Tasks)
-		return v, err
-	})
+	page, err = pgx.CollectRows(rows, scanNotice)
 	if err != nil {
 		return nil, "", fmt.Errorf("list notices: %w", err)
 	}
@@ -103,6 +98,12 @@ func (n *Notifier) List(ctx context.Context, tenant string, f Filter) (page []No
 		next = strconv.FormatInt(page[limit-1].ID, 10)
 	}
 	return page, next, nil
+}
+
+func scanNotice(row pgx.CollectableRow) (v Notice, err error) {
+	err = row.Scan(&v.ID, &v.TenantID, &v.RecipientID, &v.AccountID, &v.State, &v.OpenedAt, &v.CloseAt, &v.FinishedAt,
+		&v.NextTryAt, &v.Subject, &v.Problem, &v.MergedInto, &v.Tasks)
+	return v, err
 }
 
 // Counts is how things stand, over all tenants.

@@ -51,7 +51,9 @@ type writer struct {
 // envelope is what a mail needs to know beside its content.
 type envelope struct {
 	notice  int64
+	resends int // how often a person had it sent again
 	opened  time.Time
+	closed  time.Time
 	scope   scope
 	summary bool
 	to      netmail.Address
@@ -89,6 +91,7 @@ func (w writer) write(now time.Time, e envelope, d digest) (letter, error) {
 // view is what the templates see: texts that are cut and clean, and numbers that are true.
 type view struct {
 	Subject, Recipient, Headline, Preheader string
+	Late                                    string // that it is, and since when
 	Zone                                    string
 	Several                                 bool // accounts: each has its heading
 	Accounts                                []accountView
@@ -138,7 +141,7 @@ func (w writer) view(now time.Time, e envelope, d digest, subject string, most i
 	in := zone(e.zone)
 	v := view{
 		Subject: subject, Recipient: name(e.to.Name, ""), Zone: in.String(), Headline: headline(d), Preheader: preheader(d),
-		ConsoleURL: w.baseURL, Several: len(d.accounts) > 1,
+		ConsoleURL: w.baseURL, Several: len(d.accounts) > 1, Late: late(now, e.closed, in),
 	}
 	if w.unsubscribe != nil {
 		v.UnsubscribeURL = w.unsubscribe(e.scope.tenant, e.scope.recipient)
@@ -315,10 +318,14 @@ func (w writer) domain() string {
 	return cmp.Or(w.from.Address[strings.LastIndexByte(w.from.Address, '@')+1:], "localhost")
 }
 
-// messageID is the same for every try of a notice. The digest keeps it unique when a database is made anew.
+// messageID is the same for every try of a notice, until a person has it sent again. The digest keeps it unique when a database is made anew.
 func (w writer) messageID(e envelope) string {
 	id := strconv.FormatInt(e.notice, 10)
-	return "<n." + id + "." + w.digest("notice", id, e.scope.tenant, strconv.FormatInt(e.opened.UnixMicro(), 10))[:16] + "@" + w.domain() + ">"
+	first := "<n." + id + "." + w.digest("notice", id, e.scope.tenant, strconv.FormatInt(e.opened.UnixMicro(), 10))[:16] + "@" + w.domain() + ">"
+	if e.resends > 0 {
+		return again(first, e.resends)
+	}
+	return first
 }
 
 func (w writer) headers(now time.Time, e envelope, l letter) header {
