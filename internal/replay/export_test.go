@@ -1,0 +1,4 @@
+package replay
+
+// GatherAtMost makes chunks small.
+func (r *Replay) GatherAtMost(changes int) { r.chunk = changes }
