@@ -169,7 +169,7 @@ func anchors(t *testing.T, file string) (anchors []string, text string) {
 	return anchors, string(b)
 }
 
-var shown = regexp.MustCompile(`\$labels\.(\w+)`)
+var shownLabels = regexp.MustCompile(`\$labels\.(\w+)`)
 
 func TestAlertsAreOfWhatThereIs(t *testing.T) {
 	t.Parallel()
@@ -206,7 +206,7 @@ func TestAlertsAreOfWhatThereIs(t *testing.T) {
 			if err != nil {
 				t.Errorf("%s: %v", r.Alert, err)
 			}
-			for _, label := range shown.FindAllStringSubmatch(r.Annotations["summary"], -1) {
+			for _, label := range shownLabels.FindAllStringSubmatch(r.Annotations["summary"], -1) {
 				if !slices.Contains(labels, label[1]) {
 					t.Errorf("%s: its summary shows the label %s, which it doesn't have", r.Alert, label[1])
 				}

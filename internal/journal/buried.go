@@ -26,7 +26,7 @@ func Graves(ctx context.Context, tx pgx.Tx, letters []*DeadLetter) ([]Grave, err
 	}
 	digests := make([][16]byte, len(letters))
 	for i, l := range letters {
-		digests[i] = l.digest()
+		digests[i] = l.Digest()
 		out[i].Digest = digests[i]
 	}
 	rows, err := tx.Query(ctx, takenGraves, digests)

@@ -105,7 +105,7 @@ func (b *Buried) bury(ctx context.Context, tx pgx.Tx, l DeadLetter, retried int6
 	if err != nil {
 		return fmt.Errorf("dead letter: header: %w", err)
 	}
-	digest, tenant := l.digest(), event.TenantOf(l.Message.Subject)
+	digest, tenant := l.Digest(), event.TenantOf(l.Message.Subject)
 	var was string
 	if err := tx.QueryRow(ctx, buriedState, digest).Scan(&was); err != nil && err != pgx.ErrNoRows {
 		return fmt.Errorf("dead letter: %w", err)
@@ -139,8 +139,8 @@ func (b *Buried) bury(ctx context.Context, tx pgx.Tx, l DeadLetter, retried int6
 	return nil
 }
 
-// digest is that of consumer, reason and original: what makes a dead letter one, however often it is delivered.
-func (l DeadLetter) digest() [16]byte {
+// Digest is that of consumer, reason and original, not of Detail: what makes a dead letter one, however often it is delivered.
+func (l DeadLetter) Digest() [16]byte {
 	h := sha256.New()
 	for _, part := range []string{l.Consumer, l.Reason, l.Message.Subject, string(l.Message.Body)} {
 		h.Write(binary.AppendUvarint(nil, uint64(len(part))))

@@ -69,7 +69,7 @@ func genuine(ctx context.Context, tx pgx.Tx, messages []event.Message) ([]int64,
 			continue
 		}
 		l := letters[claims[i]]
-		if l.Message = m; l.DeadLetter.digest() != l.digest {
+		if l.Message = m; l.DeadLetter.Digest() != l.digest {
 			claims[i] = 0
 		}
 	}

@@ -32,6 +32,7 @@ var arrows = map[string][]string{
 	"internal/reassign":  {"pkg/event", "internal/handover", "internal/journal", "internal/postgres", "internal/roster", "internal/operation"},
 	"internal/notify":    {"pkg/event", "internal/journal", "internal/postgres"},
 	"internal/replay":    {"pkg/event", "internal/handover", "internal/journal", "internal/postgres", "internal/roster"},
+	"internal/verify":    {"pkg/event", "internal/journal", "internal/postgres", "internal/roster"},
 	"internal/web":       {"pkg/event", "schemas", "internal/handover", "internal/journal", "internal/notify", "internal/operation", "internal/postgres", "internal/replay", "internal/roster"},
 	"internal/testkit":   {"*"},
 	"cmd/handover":       {"*"},
