@@ -202,8 +202,8 @@ func (c *changing) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&c.as, "as", "", "who does it, for the record; the user of this machine unless given")
 }
 
-// shown is how many letters are shown of many.
-const shown = 50
+// lettersShown is how many letters are shown of many.
+const lettersShown = 50
 
 // show shows what would be done.
 func (c *changing) show(ctx context.Context, a *app, s *servers, filter journal.LetterFilter, now time.Time) error {
@@ -215,7 +215,7 @@ func (c *changing) show(ctx context.Context, a *app, s *servers, filter journal.
 	for _, g := range groups {
 		total += g.Count
 	}
-	filter.Limit = max(shown, len(filter.Keys))
+	filter.Limit = max(lettersShown, len(filter.Keys))
 	found, err := journal.Letters(ctx, s.pool, filter, true)
 	if err == nil {
 		err = missing(filter, found)

@@ -67,7 +67,7 @@ With --json a line of JSON for each.`,
 	f.flags(c)
 	f.stateFlag(c)
 	c.Flags().BoolVar(&summary, "summary", false, "how many of each tenant, consumer and reason")
-	c.Flags().IntVar(&limit, "limit", shown, "how many at most")
+	c.Flags().IntVar(&limit, "limit", lettersShown, "how many at most")
 	c.Flags().Int64Var(&after, "after", 0, "only keys after this one")
 	return c
 }

@@ -62,7 +62,18 @@ Exit codes: 0 done, 1 failed or done in part, 2 wrong usage or configuration.`,
 	flags := root.PersistentFlags()
 	flags.BoolVar(&a.json, "json", false, "print JSON, for programs")
 	flags.StringVar(&a.target.DataDir, "data-dir", "", "data directory of the local run to use")
-	root.AddCommand(a.runCommand(), a.migrateCommand(), a.tokenCommand(), a.importCommand(), a.publishCommand(), a.statusCommand(), a.deadLettersCommand(), a.replayCommand(), a.benchCommand())
+	root.AddCommand(
+		a.runCommand(),
+		a.migrateCommand(),
+		a.tokenCommand(),
+		a.importCommand(),
+		a.publishCommand(),
+		a.statusCommand(),
+		a.verifyCommand(),
+		a.replayCommand(),
+		a.deadLettersCommand(),
+		a.benchCommand(),
+	)
 	err := root.ExecuteContext(ctx)
 	var failed *failedError
 	switch {

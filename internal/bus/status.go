@@ -34,6 +34,8 @@ type ConsumerStatus struct {
 	// Pending is what it was not given yet, AckPending what it was given and has not acknowledged.
 	Pending    uint64 `json:"pending"`
 	AckPending int    `json:"ack_pending"`
+	// AckFloor is the sequence of the stream up to which it has acknowledged all that it wants.
+	AckFloor uint64 `json:"ack_floor"`
 	// Redelivered is how many of AckPending it was given more than once.
 	Redelivered int `json:"redelivered"`
 	// OldestPending is when the oldest message arrived that it has not acknowledged; zero when there is none.
@@ -66,7 +68,7 @@ func (b *Bus) Status(ctx context.Context) (StreamsStatus, error) {
 			if c.Config.Durable == "" {
 				continue
 			}
-			one := ConsumerStatus{Consumer: c.Name, Pending: c.NumPending, AckPending: c.NumAckPending, Redelivered: c.NumRedelivered}
+			one := ConsumerStatus{Consumer: c.Name, Pending: c.NumPending, AckPending: c.NumAckPending, AckFloor: ackFloor(info, c), Redelivered: c.NumRedelivered}
 			if one.OldestPending, err = oldestPending(ctx, s, c); err != nil {
 				return nil, fmt.Errorf("consumer %s: %w", c.Name, err)
 			}
@@ -78,6 +80,15 @@ func (b *Bus) Status(ctx context.Context) (StreamsStatus, error) {
 		out = append(out, status)
 	}
 	return out, nil
+}
+
+// ackFloor is past what the consumer was given last where nothing is left for it: then it has seen the stream to the end,
+// which was asked for before.
+func ackFloor(s *jetstream.StreamInfo, c *jetstream.ConsumerInfo) uint64 {
+	if c.NumPending == 0 && c.NumAckPending == 0 {
+		return max(c.AckFloor.Stream, s.State.LastSeq)
+	}
+	return c.AckFloor.Stream
 }
 
 // oldestPending is the time of the first message that the consumer wants past its acknowledgement floor.

@@ -157,7 +157,7 @@ const (
 	// Also what stands on another stream of that name only: it may have been lost before it was read.
 	keysAfter = `
 SELECT k FROM outbox_published p CROSS JOIN LATERAL unnest(p.keys, p.sequences) AS e(k, s)
-WHERE p.stream = 'TASK_REASSIGNMENTS' AND p.last_sequence > $1 AND p.stream_created = $2 AND e.s > $1
+WHERE p.stream = 'TASK_REASSIGNMENTS' AND p.stream_created = $2 AND p.last_sequence > $1 AND e.s > $1
 UNION ALL
 SELECT unnest(p.keys) FROM outbox_published p WHERE p.stream = 'TASK_REASSIGNMENTS' AND p.stream_created <> $2`
 )

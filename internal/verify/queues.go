@@ -75,8 +75,27 @@ UNION ALL
  WHERE state = 'undeliverable' AND finished_at > $1::timestamptz - interval '7 days' AND ($2 = '' OR tenant_id = $2))
 ORDER BY 1`
 
+const held = `SELECT since, reason, held_by FROM mail_hold`
+
 func (v *verifier) mails(ctx context.Context) error {
 	var found []Finding
+	onHold := false
+	if err := v.each(ctx, held, nil, func(row pgx.CollectableRow) error {
+		var since time.Time
+		var reason, by string
+		if err := row.Scan(&since, &reason, &by); err != nil {
+			return err
+		}
+		onHold = true
+		found = append(found, Finding{Kind: OnHold, Says: fmt.Sprintf("since %s, by %s: %s", since.UTC().Format(time.RFC3339), by, reason),
+			Remedy: command("notices", "release")})
+		return nil
+	}, func() { onHold, found = false, nil }); err != nil {
+		return err
+	}
+	for _, f := range found {
+		v.found(f)
+	}
 	if err := v.each(ctx, troubledNotices, []any{v.report.At.Add(-overdue), v.Tenant}, func(row pgx.CollectableRow) error {
 		var f Finding
 		var state, problem string
@@ -97,6 +116,9 @@ func (v *verifier) mails(ctx context.Context) error {
 			f.Kind, f.Says = Undeliverable, fmt.Sprintf("notice %d to %s, %s: given up at %s: %s", f.NoticeID, f.UserID, where, at, problem)
 			f.Remedy = command("notices", "list", "--tenant", f.TenantID, "--state", "undeliverable")
 		default:
+			if onHold { // they wait for that
+				return nil
+			}
 			f.Kind, f.Says = Overdue, fmt.Sprintf("notice %d to %s, %s: %s, due since %s", f.NoticeID, f.UserID, where, state, at)
 			f.Remedy = "a notifier has to run, and the mail server to take mails: " + command("status")
 		}

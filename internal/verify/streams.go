@@ -12,9 +12,6 @@ import (
 	"handover.io/pkg/event"
 )
 
-// messageID is the header by which the broker removes repeats.
-const messageID = "Nats-Msg-Id"
-
 // askBroker notes how the streams stand. Whatever is compared with it is read later.
 func (v *verifier) askBroker(ctx context.Context) error {
 	if v.broker.Streams == nil {
@@ -40,7 +37,6 @@ type streamed struct {
 	change  event.AccountRoleChanged
 	bad     bool // it can't be read
 	handled bool // whoever it is for has acknowledged it
-	id      string
 }
 
 const (
@@ -72,7 +68,7 @@ func (v *verifier) roleChanges(ctx context.Context) error {
 			if v.Tenant != "" && event.TenantOf(m.Subject) != v.Tenant {
 				continue
 			}
-			one := streamed{Message: m, id: header(m, messageID), handled: m.Sequence <= live.Handled}
+			one := streamed{Message: m, handled: m.Sequence <= live.Handled}
 			if consumerOf(m) == event.ConsumerReassignerBulk {
 				one.handled = m.Sequence <= bulk.Handled
 			}
@@ -97,13 +93,6 @@ func consumerOf(m event.Message) string {
 	return event.ConsumerReassigner
 }
 
-func header(m event.Message, name string) string {
-	if v := m.Header[name]; len(v) > 0 {
-		return v[0]
-	}
-	return ""
-}
-
 func (v *verifier) compareChanges(ctx context.Context, read []streamed) error {
 	if len(read) == 0 {
 		return nil
@@ -120,8 +109,8 @@ func (v *verifier) compareChanges(ctx context.Context, read []streamed) error {
 			if m.handled {
 				asked, digests, contents = append(asked, m), append(digests, m.change.Digest()), append(contents, m.change.Content())
 			}
-			if m.change.Source == event.SourceHandover && m.id != "" {
-				ours, ids = append(ours, m), append(ids, m.id)
+			if m.change.Source == event.SourceHandover && m.ID != "" {
+				ours, ids = append(ours, m), append(ids, m.ID)
 			}
 		}
 	}
@@ -156,7 +145,7 @@ func (v *verifier) compareChanges(ctx context.Context, read []streamed) error {
 	}
 	for _, m := range lacking {
 		f := Finding{Kind: MissingChange, TenantID: event.TenantOf(m.Subject), AccountID: m.change.AccountID, Role: m.change.Role, OperationID: m.change.OperationID,
-			Stream: m.Stream, Sequence: m.Sequence, MessageID: m.id}
+			Stream: m.Stream, Sequence: m.Sequence, MessageID: m.ID}
 		f.Says = fmt.Sprintf("%s %d, stored %s: the change %s of %s to account %s is neither recorded nor a dead letter", m.Stream, m.Sequence,
 			m.StoredAt.UTC().Format(time.RFC3339), m.change.ID, m.change.Source, m.change.AccountID)
 		if m.bad {
@@ -166,7 +155,7 @@ func (v *verifier) compareChanges(ctx context.Context, read []streamed) error {
 		v.found(f)
 	}
 	for _, m := range strange {
-		v.found(Finding{Kind: Ahead, TenantID: event.TenantOf(m.Subject), AccountID: m.change.AccountID, Stream: m.Stream, Sequence: m.Sequence, MessageID: m.id,
+		v.found(Finding{Kind: Ahead, TenantID: event.TenantOf(m.Subject), AccountID: m.change.AccountID, Stream: m.Stream, Sequence: m.Sequence, MessageID: m.ID,
 			Says:   fmt.Sprintf("%s %d, stored %s: a change of ours that this database never issued", m.Stream, m.Sequence, m.StoredAt.UTC().Format(time.RFC3339)),
 			Remedy: replayOf(m.Sequence, m.Sequence)})
 	}
@@ -183,24 +172,25 @@ func numbers(ctx context.Context, tx pgx.Tx, sql string, args ...any) ([]int64, 
 }
 
 const (
-	// Messages are looked for while the stream must still have them: it keeps them for 30 days.
+	// Messages are looked for while the stream must still have them: it keeps them for 30 days. What is before its first one
+	// was purged, or is too old, and isn't lost.
 	streamKeeps = 29 * 24 * time.Hour
 
 	// Acknowledged before the broker was asked how the stream stands.
 	goneAtAll = `
 SELECT EXISTS (
   SELECT FROM outbox_published p WHERE p.stream = $1 AND p.published_at > $4::timestamptz AND p.published_at <= $5::timestamptz
-    AND (p.stream_created <> $2 OR p.last_sequence > $3 OR (SELECT min(s) FROM unnest(p.sequences) s) < $6))`
+    AND (p.stream_created <> $2 OR p.last_sequence > $3))`
 	gone = `
 WITH stood AS MATERIALIZED (
-  SELECT e.k, e.s, p.stream_created AS created, p.stream_created = $2 AND e.s <= $3 AND e.s >= $6 AS there
+  SELECT e.k, e.s, p.stream_created AS created, p.stream_created = $2 AND e.s <= $3 AS there
   FROM outbox_published p CROSS JOIN LATERAL unnest(p.keys, p.sequences) AS e(k, s)
   WHERE p.stream = $1 AND p.published_at > $4::timestamptz AND p.published_at <= $5::timestamptz
 ), last AS (
   SELECT k, max(created) AS created, (array_agg(s ORDER BY created DESC, s DESC))[1] AS s FROM stood GROUP BY k HAVING NOT bool_or(there)
 )
 SELECT l.k, o.message_id, o.tenant_id, l.created, l.s FROM last l JOIN outbox o ON o.key = l.k
-WHERE ($7 = '' OR o.tenant_id = $7) AND NOT EXISTS (SELECT FROM outbox_owed w WHERE w.key = l.k)
+WHERE ($6 = '' OR o.tenant_id = $6) AND NOT EXISTS (SELECT FROM outbox_owed w WHERE w.key = l.k)
   AND NOT EXISTS (
     SELECT FROM outbox_published p CROSS JOIN LATERAL unnest(p.keys) AS e(k)
     WHERE p.stream = $1 AND p.stream_created = $2 AND p.published_at > $5::timestamptz AND e.k = l.k)
@@ -236,7 +226,7 @@ func (v *verifier) lost(ctx context.Context, s Stream) error {
 	var found []Finding
 	if err := v.snapshot(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		found = nil
-		args := []any{s.Name, s.Created, int64(s.LastSeq), v.report.At.Add(-streamKeeps), v.report.At, int64(s.FirstSeq)}
+		args := []any{s.Name, s.Created, int64(s.LastSeq), v.report.At.Add(-streamKeeps), v.report.At}
 		var some bool
 		if err := tx.QueryRow(ctx, goneAtAll, args...).Scan(&some); err != nil || !some {
 			return err
@@ -253,10 +243,8 @@ func (v *verifier) lost(ctx context.Context, s Stream) error {
 			switch {
 			case !created.Equal(s.Created):
 				f.Says = fmt.Sprintf("%s was made anew at %s; message %s stood at %d on the one before", s.Name, s.Created.UTC().Format(time.RFC3339), f.MessageID, at)
-			case f.Sequence > s.LastSeq:
-				f.Says = fmt.Sprintf("%s ends at %d; message %s stood at %d", s.Name, s.LastSeq, f.MessageID, at)
 			default:
-				f.Says = fmt.Sprintf("%s begins at %d; message %s stood at %d", s.Name, s.FirstSeq, f.MessageID, at)
+				f.Says = fmt.Sprintf("%s ends at %d; message %s stood at %d", s.Name, s.LastSeq, f.MessageID, at)
 			}
 			found = append(found, f)
 			return nil
@@ -355,8 +343,8 @@ func (v *verifier) comparePage(ctx context.Context, s Stream, after uint64, limi
 	if err := v.broker.Read(ctx, s.Name, least, most, func(_ context.Context, batch []event.Message) error {
 		for _, m := range batch {
 			if w, ours := want[m.Sequence]; ours {
-				if id := header(m, messageID); id != w.id {
-					wrong(m.Sequence, w, fmt.Sprintf("%s %d: should be message %s, is %q", s.Name, m.Sequence, w.id, id))
+				if m.ID != w.id {
+					wrong(m.Sequence, w, fmt.Sprintf("%s %d: should be message %s, is %q", s.Name, m.Sequence, w.id, m.ID))
 				}
 				delete(want, m.Sequence)
 			}
@@ -377,7 +365,7 @@ const (
 	knownIDs = `
 SELECT o.message_id FROM outbox_owed w JOIN outbox o USING (key) WHERE o.stream = $1
 UNION ALL
-SELECT o.message_id FROM outbox_published p CROSS JOIN LATERAL unnest(p.keys) AS e(k) JOIN outbox o ON o.key = e.k WHERE p.stream = $1 AND p.last_sequence > $2`
+SELECT o.message_id FROM outbox_published p CROSS JOIN LATERAL unnest(p.keys) AS e(k) JOIN outbox o ON o.key = e.k WHERE p.stream = $1 AND p.stream_created = $3 AND p.last_sequence > $2`
 )
 
 // ahead finds messages past all that the outbox knows of: of a stream on which all are ours.
@@ -395,7 +383,7 @@ func (v *verifier) ahead(ctx context.Context, s Stream) error {
 		for _, m := range batch {
 			if v.Tenant == "" || event.TenantOf(m.Subject) == v.Tenant {
 				m.Body = nil
-				tail[header(m, messageID)] = m
+				tail[m.ID] = m
 			}
 		}
 		return nil
@@ -403,7 +391,7 @@ func (v *verifier) ahead(ctx context.Context, s Stream) error {
 		return err
 	}
 	if err := v.snapshot(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, knownIDs, s.Name, known)
+		rows, err := tx.Query(ctx, knownIDs, s.Name, known, s.Created)
 		if err != nil {
 			return err
 		}
@@ -419,7 +407,7 @@ func (v *verifier) ahead(ctx context.Context, s Stream) error {
 	}
 	slices.SortFunc(unknown, func(a, b event.Message) int { return int(int64(a.Sequence) - int64(b.Sequence)) })
 	for _, m := range unknown {
-		v.found(Finding{Kind: Ahead, TenantID: event.TenantOf(m.Subject), Stream: s.Name, Sequence: m.Sequence, MessageID: header(m, messageID),
+		v.found(Finding{Kind: Ahead, TenantID: event.TenantOf(m.Subject), Stream: s.Name, Sequence: m.Sequence, MessageID: m.ID,
 			Says:   fmt.Sprintf("%s %d, stored %s: a message of ours that this database never wrote", s.Name, m.Sequence, m.StoredAt.UTC().Format(time.RFC3339)),
 			Remedy: "the database was restored from an older dump: replay the role changes since then (deploy/RUNBOOK.md)"})
 	}

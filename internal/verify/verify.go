@@ -35,6 +35,7 @@ const (
 	AnnouncedTwice Kind = "announced_twice" // harmless: subscribers keep the highest revision; a note
 	Untold         Kind = "untold"          // an announced move that no mail window of its recipient has
 	Overdue        Kind = "overdue"         // a mail window, or a mail
+	OnHold         Kind = "mails_on_hold"   // none goes out
 	AmbiguousMail  Kind = "ambiguous"       // it may have arrived; a person decides
 	Undeliverable  Kind = "undeliverable"   // a note
 	DeadLetters    Kind = "dead_letters"    // that wait for a person
@@ -63,6 +64,7 @@ var kinds = []struct {
 	{AnnouncedTwice, "moves announced more than once (harmless)", true},
 	{Untold, "announced moves that their recipient isn't told of", false},
 	{Overdue, "mails that are overdue", false},
+	{OnHold, "mails are on hold", false},
 	{AmbiguousMail, "mails that may or may not have arrived", false},
 	{Undeliverable, "mails that could not be delivered in the last week", true},
 	{DeadLetters, "dead letters that wait for somebody", false},
@@ -144,9 +146,9 @@ func (r Report) Of(kind Kind) Result {
 
 // Broker is what Verify asks of it. Nil functions leave the streams out.
 type Broker struct {
-	// Streams are asked before the consumers of each, so that what a consumer has behind it then was on the stream before.
+	// Streams asks for each stream before its consumers, so that what a consumer has behind it by then was on the stream.
 	Streams func(ctx context.Context) ([]Stream, error)
-	// Read reads a stream from and to a sequence, both included.
+	// Read reads a stream from and to a sequence, both included; the messages have their ids.
 	Read func(ctx context.Context, stream string, from, to uint64, handle func(ctx context.Context, batch []event.Message) error) error
 }
 
@@ -234,7 +236,7 @@ func (v *verifier) all(ctx context.Context) error {
 		{"streams", []Kind{Ahead, Lost}, v.compareStreams, true},
 		{"outbox", []Kind{Owed}, v.owed, true},
 		{"announcements", []Kind{Unannounced, Unfounded, AnnouncedTwice, Untold}, v.announcements, true},
-		{"mails", []Kind{Overdue, AmbiguousMail, Undeliverable}, v.mails, true},
+		{"mails", []Kind{Overdue, OnHold, AmbiguousMail, Undeliverable}, v.mails, true},
 		{"dead letters", []Kind{DeadLetters}, v.deadLetters, true},
 		{"operations", []Kind{StuckOperation}, v.operations, true},
 	}
