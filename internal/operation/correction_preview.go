@@ -25,6 +25,8 @@ type CorrectionPreview struct {
 	KeptTasks []TaskCorrection // the first 100 of those that stay; To is who would get them back
 	MailCount int64
 	Mails     []Mailed // the first 100 of those who get an e-mail, by id
+	// LeftBehind is how many of the tasks that go come to people who have left, and whose departure doesn't hand them on.
+	LeftBehind int64
 	// Partial tells that there are so many accounts that only the first ones could be counted in time.
 	Partial bool
 }
@@ -186,22 +188,27 @@ func (r order) told(ctx context.Context, tx pgx.Tx, mails map[string]*Mailed, ta
 	return err
 }
 
-const withAddress = `
-SELECT u.user_id, u.name FROM unnest($2::text[]) AS k(user_id)
-CROSS JOIN LATERAL (
-  SELECT user_id, name FROM users u WHERE u.tenant_id = $1 AND u.user_id = k.user_id AND u.status = 'active' AND u.notices AND u.email <> '' LIMIT 1) u`
+const recipients = `
+SELECT u.user_id, u.name, u.status = 'active' AND u.notices AND u.email <> '', u.status <> 'active' FROM unnest($2::text[]) AS k(user_id)
+CROSS JOIN LATERAL (SELECT * FROM users u WHERE u.tenant_id = $1 AND u.user_id = k.user_id LIMIT 1) u`
 
-// addresses lists those who can be mailed.
+// addresses lists those who can be mailed, and counts what goes to those who have left.
 func (p *CorrectionPreview) addresses(ctx context.Context, tx pgx.Tx, tenant string, mails map[string]*Mailed) error {
-	rows, err := tx.Query(ctx, withAddress, tenant, slices.Collect(maps.Keys(mails)))
+	rows, err := tx.Query(ctx, recipients, tenant, slices.Collect(maps.Keys(mails)))
 	if err != nil {
 		return fmt.Errorf("look for addresses: %w", err)
 	}
 	var id, name string
-	_, err = pgx.ForEachRow(rows, []any{&id, &name}, func() error {
+	var mailed, left bool
+	_, err = pgx.ForEachRow(rows, []any{&id, &name, &mailed, &left}, func() error {
 		m := mails[id]
 		m.Name = name
-		p.Mails = append(p.Mails, *m)
+		if mailed {
+			p.Mails = append(p.Mails, *m)
+		}
+		if left {
+			p.LeftBehind += m.Received
+		}
 		return nil
 	})
 	slices.SortFunc(p.Mails, func(a, b Mailed) int { return cmp.Compare(a.ID, b.ID) })

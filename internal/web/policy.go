@@ -33,16 +33,17 @@ type PolicySet struct {
 
 // CorrectionPreview is what a policy set right does to accounts and tasks as they are now.
 type CorrectionPreview struct {
-	Accounts  int64            `json:"accounts" doc:"Accounts on which role changes are judged anew."`
-	Changes   int64            `json:"changes" doc:"Role changes that are judged anew."`
-	TaskCount int64            `json:"task_count" doc:"Open tasks that go to somebody else."`
-	TakenBack int64            `json:"taken_back" doc:"Of these, tasks that by the policy set right should never have been with who has them; only with take_back."`
-	Kept      int64            `json:"kept" doc:"Open tasks that should never have been with who has them, but stay; only without take_back."`
-	Tasks     []TaskCorrection `json:"tasks" nullable:"false" doc:"The first 100 of the tasks that go, by account and id."`
-	KeptTasks []TaskCorrection `json:"kept_tasks" nullable:"false" doc:"The first 100 of the tasks that stay; to is who would get them back."`
-	MailCount int64            `json:"mail_count" doc:"People who get an e-mail."`
-	Mails     []Mailed         `json:"mails" nullable:"false" doc:"The first 100 of them, by id."`
-	Partial   bool             `json:"partial,omitempty" doc:"There are so many accounts that only the first ones could be counted in time; all of them are set right."`
+	Accounts   int64            `json:"accounts" doc:"Accounts on which role changes are judged anew."`
+	Changes    int64            `json:"changes" doc:"Role changes that are judged anew."`
+	TaskCount  int64            `json:"task_count" doc:"Open tasks that go to somebody else."`
+	TakenBack  int64            `json:"taken_back" doc:"Of these, tasks that by the policy set right should never have been with who has them; only with take_back."`
+	Kept       int64            `json:"kept" doc:"Open tasks that should never have been with who has them, but stay; only without take_back."`
+	LeftBehind int64            `json:"left_behind" doc:"Of task_count, tasks that come to people who have left without handing on all of theirs. Repeat their departure with tasks to hand these on too."`
+	Tasks      []TaskCorrection `json:"tasks" nullable:"false" doc:"The first 100 of the tasks that go, by account and id."`
+	KeptTasks  []TaskCorrection `json:"kept_tasks" nullable:"false" doc:"The first 100 of the tasks that stay; to is who would get them back."`
+	MailCount  int64            `json:"mail_count" doc:"People who get an e-mail."`
+	Mails      []Mailed         `json:"mails" nullable:"false" doc:"The first 100 of them, by id."`
+	Partial    bool             `json:"partial,omitempty" doc:"There are so many accounts that only the first ones could be counted in time; all of them are set right."`
 }
 
 // TaskCorrection is a task that a policy set right gives to somebody else, or would.
@@ -145,7 +146,7 @@ func (s *server) policy() {
 
 func shownCorrection(p operation.CorrectionPreview) *CorrectionPreview {
 	shown := &CorrectionPreview{
-		Accounts: p.Accounts, Changes: p.Changes, TaskCount: p.TaskCount, TakenBack: p.TakenBack, Kept: p.Kept, MailCount: p.MailCount, Partial: p.Partial,
+		Accounts: p.Accounts, Changes: p.Changes, TaskCount: p.TaskCount, TakenBack: p.TakenBack, Kept: p.Kept, LeftBehind: p.LeftBehind, MailCount: p.MailCount, Partial: p.Partial,
 		Tasks: make([]TaskCorrection, len(p.Tasks)), KeptTasks: make([]TaskCorrection, len(p.KeptTasks)), Mails: make([]Mailed, len(p.Mails)),
 	}
 	for i, t := range p.Tasks {
