@@ -72,6 +72,7 @@ Exit codes: 0 done, 1 failed or done in part, 2 wrong usage or configuration.`,
 		a.verifyCommand(),
 		a.replayCommand(),
 		a.deadLettersCommand(),
+		a.noticesCommand(),
 		a.benchCommand(),
 	)
 	err := root.ExecuteContext(ctx)

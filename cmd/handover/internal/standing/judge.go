@@ -141,7 +141,7 @@ func (s Standing) judgeMails(say func(string, ...any)) {
 		say("mails are on hold for %s, by %s: %s; when that is settled, handover notices release lets them go", s.age(h.Since), h.By, brief(h.Reason))
 	}
 	if n := s.Notices.Ambiguous; n > 0 {
-		say("%s may or may not have arrived, and none is sent twice by itself: ask the recipients, then handover notices resend", count(int64(n), "mail"))
+		say("%s may or may not have arrived, and none is sent twice by itself: ask the recipients, then handover notices settle or resend", count(int64(n), "mail"))
 	}
 }
 
