@@ -11,9 +11,17 @@ type Counts struct {
 	DeadLetters map[string]int `json:"dead_letters"`
 	DeadAlready int            `json:"dead_letters_already"`
 	TasksMoved  int            `json:"tasks_moved"`
+	// Of Missing and DeadLetters, what came after the cursor: going on from there, it comes again as known.
+	Recent *Recent `json:"after_cursor,omitempty"`
 	// Of the database: accounts folded again, and those of them that differed.
 	Accounts int `json:"accounts,omitempty"`
 	Differed int `json:"accounts_differed,omitempty"`
+}
+
+// Recent is what a run that is cut off has done past its cursor.
+type Recent struct {
+	Recorded int `json:"recorded"`
+	Buried   int `json:"buried"`
 }
 
 // NewDeadLetters is the sum over all reasons.
@@ -39,5 +47,9 @@ func (c Counts) plus(o Counts) Counts {
 
 func (c Counts) clone() Counts {
 	c.DeadLetters = maps.Clone(c.DeadLetters)
+	if c.Recent != nil {
+		recent := *c.Recent
+		c.Recent = &recent
+	}
 	return c
 }

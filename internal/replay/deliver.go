@@ -90,6 +90,9 @@ func (d *delivery) nextChunk(ctx context.Context, s Selection, after uint64) (ui
 		if len(found) > 0 {
 			return nil
 		}
+		if d.counts.Recent != nil {
+			return nil // what it has done past the cursor comes yet
+		}
 		d.counts = d.counts.plus(counted)
 		d.progress.Done += read
 		counted, read = Counts{}, 0
@@ -102,10 +105,15 @@ func (d *delivery) nextChunk(ctx context.Context, s Selection, after uint64) (ui
 	if !more {
 		after = max(after, end)
 	}
+	again := d.counts.Recent // of the time before it was cut off
 	if err := d.deliver(ctx, found, read); err != nil {
 		return after, false, err
 	}
+	if again != nil {
+		counted.Known, counted.DeadAlready = max(counted.Known-again.Recorded, 0), max(counted.DeadAlready-again.Buried, 0)
+	}
 	d.counts = d.counts.plus(counted)
+	d.counts.Recent = nil
 	return after, more, d.save(ctx, after, true)
 }
 
@@ -138,7 +146,13 @@ func (d *delivery) deliver(ctx context.Context, found []roster.Judged, read int6
 		}
 		delivered += len(batch)
 		d.progress.Done = done + read*int64(delivered)/int64(len(found))
-		d.counts = d.counts.plus(counted(applied))
+		done := counted(applied)
+		recent := Recent{Recorded: done.Missing, Buried: done.NewDeadLetters()}
+		if d.counts.Recent != nil {
+			recent.Recorded, recent.Buried = recent.Recorded+d.counts.Recent.Recorded, recent.Buried+d.counts.Recent.Buried
+		}
+		d.counts = d.counts.plus(done)
+		d.counts.Recent = &recent
 		if err := d.save(ctx, cursor, false); err != nil {
 			return err
 		}
