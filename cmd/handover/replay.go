@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -299,7 +298,8 @@ func (a *app) applyReplay(ctx context.Context, f replayFlags, r *replay.Replay, 
 	counts, err := r.Run(working, run, f.rate, bar.show)
 	bar.end()
 	if err != nil {
-		return failed(fmt.Errorf("run %d: %w. So far: %s. What was done stays done; go on with: handover replay --resume=%d --apply", run.ID, err, strings.Join(told(counts), ", "), run.ID))
+		return failed(fmt.Errorf("run %d: %w; so far %s recorded and %s moved, which stays so. Go on with: handover replay --resume=%d --apply",
+			run.ID, err, count(counts.Missing, "change"), count(counts.TasksMoved, "task"), run.ID))
 	}
 	out := replayed{Run: run.ID, Seconds: time.Since(began).Seconds(), Order: order, Counts: counts}
 	if out.Owed, err = awaitPublished(ctx, r.Pool); err != nil {
