@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,26 +14,6 @@ import (
 	"handover.io/internal/testkit"
 	"handover.io/pkg/event"
 )
-
-// command gives a command about this program, wants that exit code, and returns what it printed.
-func (p *program) command(code int, args ...string) string {
-	p.Helper()
-	var out bytes.Buffer
-	cmd := exec.CommandContext(p.Context(), built, append([]string{"--data-dir", p.dir}, args...)...)
-	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Run()
-	if got := cmd.ProcessState.ExitCode(); got != code {
-		p.Fatalf("%v: exit %d, want %d (%v)\n%s", args, got, code, err, &out)
-	}
-	return out.String()
-}
-
-func (p *program) says(code int, want string, args ...string) {
-	p.Helper()
-	if said := p.command(code, args...); !strings.Contains(said, want) {
-		p.Fatalf("%v: no %q in\n%s", args, want, said)
-	}
-}
 
 // After a bad day an operator gets back to right: an event that was wrong is mended and published, one whose owner wasn't
 // known ends by itself, one that a setting refused is retried.
@@ -90,7 +69,7 @@ func TestDeadLettersAreMended(t *testing.T) {
 	p.says(0, "sure to fail again", "dead-letters", "retry", key["invalid"])
 
 	file := filepath.Join(p.dir, "mend.ndjson")
-	p.command(0, "dead-letters", "export", key["invalid"], "--output", file)
+	p.says(0, "", "dead-letters", "export", key["invalid"], "--output", file)
 	p.says(1, "reason", "publish", file)
 	text, err := os.ReadFile(file)
 	if err == nil {
@@ -106,7 +85,7 @@ func TestDeadLettersAreMended(t *testing.T) {
 	p.want(http.StatusCreated, "PUT", "/v1/users/zoe", body{"name": "Zoe"})
 	p.assigned("waiting", "zoe")
 	testkit.Eventually(t, "it is resolved by itself", func() (bool, string) {
-		said := p.command(0, "dead-letters", "list", "--state", "resolved")
+		said := p.says(0, "", "dead-letters", "list", "--state", "resolved")
 		return strings.Contains(said, key["owner_unknown"]) && strings.Contains(said, "recorded, 1 task moved"), said
 	})
 

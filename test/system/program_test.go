@@ -239,3 +239,25 @@ func (p *program) database() *pgxpool.Pool {
 func (p *program) within(what string, since time.Time) {
 	p.Logf("%s: %v", what, time.Since(since).Round(time.Millisecond))
 }
+
+// give gives a command about this program and returns its exit code and all that it says.
+func (p *program) give(args ...string) (int, string) {
+	p.Helper()
+	cmd := exec.CommandContext(p.Context(), built, append([]string{"--data-dir", p.dir}, args...)...)
+	cmd.Dir = p.dir
+	out, err := cmd.CombinedOutput()
+	if err != nil && cmd.ProcessState == nil {
+		p.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), string(out)
+}
+
+// says is give for a command that must exit so and say that; it returns all that it says.
+func (p *program) says(code int, what string, args ...string) string {
+	p.Helper()
+	got, out := p.give(args...)
+	if got != code || !strings.Contains(out, what) {
+		p.Fatalf("handover %s: exit %d, want %d and %q:\n%s", strings.Join(args, " "), got, code, what, out)
+	}
+	return out
+}

@@ -8,34 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"handover.io/internal/testkit"
 )
-
-// give gives a command on the program's data directory and returns its exit code and all that it says.
-func (p *program) give(args ...string) (int, string) {
-	p.Helper()
-	cmd := exec.CommandContext(p.Context(), built, append(args, "--data-dir", p.dir)...)
-	cmd.Dir = p.dir
-	out, err := cmd.CombinedOutput()
-	if err != nil && cmd.ProcessState == nil {
-		p.Fatal(err)
-	}
-	return cmd.ProcessState.ExitCode(), string(out)
-}
-
-// says is give for a command that must exit so and say that.
-func (p *program) says(code int, what string, args ...string) string {
-	p.Helper()
-	got, out := p.give(args...)
-	if got != code || !strings.Contains(out, what) {
-		p.Fatalf("handover %s: exit %d, want %d and %q:\n%s", strings.Join(args, " "), got, code, what, out)
-	}
-	return out
-}
 
 // The database is restored from a backup, under streams that went on. Mails are on hold from the start, status says so, and
 // after the documented steps nobody has been mailed twice, what was in doubt is shown, and everything goes on.
