@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-FUZZTIME ?= 10s
+FUZZTIME ?= 30s
 TESTFLAGS ?=
 BENCHFLAGS ?=
 # CI looks for races and for tests that lean on each other's order; at a desk the cache of go test is worth more.
@@ -68,13 +68,8 @@ bench-peers: prepare build ## measure Handover beside Watermill, River and nats.
 	cd test/bench && go run . --handover ../../bin/handover --dir ../../.handover/bench $(BENCHFLAGS)
 
 .PHONY: fuzz
-fuzz: ## fuzz every target for FUZZTIME (10s)
-	@for file in $$(git grep -lE '^func Fuzz' -- '*_test.go'); do \
-	  for target in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*).*/\1/p' "$$file"); do \
-	    echo "$$target in $$(dirname "$$file")"; \
-	    go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")"; \
-	  done; \
-	done
+fuzz: ## fuzz every target for FUZZTIME (30s), and print a table; ONLY=Cursor for some
+	@.ci/fuzz $(FUZZTIME)
 
 .PHONY: clean
 clean: ## remove what was built; data in .handover stays

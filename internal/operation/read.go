@@ -80,12 +80,10 @@ func (o *Operations) List(ctx context.Context, tenant, cursor string, limit int)
 	var before *time.Time
 	var after string
 	if cursor != "" {
-		micros, id, ok := strings.Cut(cursor, ".")
-		n, err := strconv.ParseInt(micros, 10, 64)
-		if !ok || err != nil || event.CheckID(id) != "" {
-			return nil, "", errCursor
+		at, id, err := openCursor(cursor)
+		if err != nil {
+			return nil, "", err
 		}
-		at := time.UnixMicro(n)
 		before, after = &at, id
 	}
 	limit = within(limit)
@@ -104,7 +102,21 @@ func (o *Operations) List(ctx context.Context, tenant, cursor string, limit int)
 		return list, "", nil
 	}
 	last := list[limit-1]
-	return list[:limit], fmt.Sprintf("%d.%s", last.AcceptedAt.UnixMicro(), last.ID), nil
+	return list[:limit], cursorAt(last.AcceptedAt, last.ID), nil
+}
+
+func cursorAt(at time.Time, id string) string { return fmt.Sprintf("%d.%s", at.UnixMicro(), id) }
+
+// openCursor reads what cursorAt wrote, and nothing else.
+func openCursor(cursor string) (time.Time, string, error) {
+	micros, id, _ := strings.Cut(cursor, ".")
+	n, err := strconv.ParseInt(micros, 10, 64)
+	at := time.UnixMicro(n)
+	// The database has no room for every time there is.
+	if err != nil || event.CheckID(id) != "" || at.Year() < 1 || at.Year() > 9999 || cursorAt(at, id) != cursor {
+		return at, id, errCursor
+	}
+	return at, id, nil
 }
 
 const listNotifications = `

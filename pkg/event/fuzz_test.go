@@ -1,9 +1,13 @@
 package event_test
 
 import (
+	"encoding/json"
 	"errors"
+	"net/url"
 	"reflect"
+	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"handover.io/pkg/event"
 )
@@ -80,6 +84,46 @@ func FuzzDecodeBinaryMode(f *testing.F) {
 		}
 		if again, err := event.DecodeAccountRoleChanged(message(t, c)); err != nil || again != c {
 			t.Fatalf("read %+v\nthen %+v, %v", c, again, err)
+		}
+	})
+}
+
+// One event means the same in both modes, or is refused in both.
+func FuzzModesAgree(f *testing.F) {
+	data, _ := json.Marshal(map[string]any{"tenant_id": "demo", "account_id": "a", "role": "r", "new_owner_id": nil, "reason": "api", "initiated_by": "u"})
+	f.Add("1", "//crm", "2026-01-01T00:00:00Z", "7", data)
+	f.Add("50% ü\n", "urn:x:%41", "2026-01-01T00:00:00.123456789+01:00", "", data)
+	f.Add(" ", "//[", "2026-01-01t00:00:00z", "\u2028", []byte(`[]`))
+	f.Add("1", "/", "0000-01-01T00:00:00Z", "\x00", []byte(` {"tenant_id":"demo","tenant_id":"demo"} `))
+	f.Fuzz(func(t *testing.T, id, source, at, sequence string, data []byte) {
+		for _, s := range []string{id, source, at, sequence} {
+			if !utf8.ValidString(s) {
+				return // no JSON holds it
+			}
+		}
+		attributes := map[string]any{"specversion": "1.0", "type": event.TypeAccountRoleChanged, "id": id, "source": source, "time": at, "sequence": sequence, "data": json.RawMessage(data)}
+		body, err := json.Marshal(attributes)
+		if err != nil || string(data) == "null" {
+			return // not JSON, or no data, which has no place in the other mode
+		}
+		structured, wrong := event.DecodeAccountRoleChanged(event.Message{Body: body, Header: map[string][]string{"content-type": {"application/cloudevents+json; charset=utf-8"}}})
+		header := map[string][]string{"content-type": {"application/json"}}
+		for name, value := range attributes {
+			if text, ok := value.(string); ok && text != "" {
+				header["ce-"+name] = []string{url.PathEscape(text)}
+			}
+		}
+		binary, wrongToo := event.DecodeAccountRoleChanged(event.Message{Body: data, Header: header})
+		if (wrong == nil) != (wrongToo == nil) && !strings.Contains(string(data), "\\") && utf8.Valid(data) {
+			t.Fatalf("structured: %v\nbinary: %v", wrong, wrongToo)
+		}
+		if wrong == nil && wrongToo == nil && structured != binary {
+			t.Fatalf("structured %+v\nbinary %+v", structured, binary)
+		}
+		for _, err := range []error{wrong, wrongToo} {
+			if err != nil {
+				refused(t, err)
+			}
 		}
 	})
 }
