@@ -9,6 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"handover.io/internal/journal"
+	"handover.io/internal/postgres"
 	"handover.io/pkg/event"
 )
 
@@ -291,5 +295,46 @@ func TestSilentMoveIsNotMailed(t *testing.T) {
 	w.tells(2, 3, "t4")
 	if n := w.number(`SELECT count(*) FROM notice_items WHERE task_id = 't3'`); n != 1 {
 		t.Errorf("t3 has %d items", n)
+	}
+}
+
+// An announcement that was refused is retried when its cause is mended, and then taken in once.
+func TestARetriedAnnouncementIsTakenIn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	stranger := w.move("acme", "maya", "ada", "t1")
+	stranger.TenantID = "elsewhere"
+	if err := w.Handle(context.Background(), w.messages(stranger)); err != nil {
+		t.Fatal(err)
+	}
+	retry := func() []event.Message {
+		var out []event.Message
+		err := postgres.InTx(context.Background(), w.pool, func(ctx context.Context, tx pgx.Tx) error {
+			entries, err := journal.Retry(ctx, tx, []int64{1})
+			for _, e := range entries {
+				e.Sequence = 100
+				out = append(out, e.Message)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	handle := func(want string) {
+		t.Helper()
+		if err := w.Handle(context.Background(), retry()); err != nil {
+			t.Fatal(err)
+		}
+		if n := w.number(`SELECT count(*) FROM dead_letters WHERE state = $1`, want); n != 1 {
+			t.Errorf("%d are %s", n, want)
+		}
+	}
+	handle(journal.Dead)
+	w.exec(`INSERT INTO tenants (tenant_id) VALUES ('elsewhere')`)
+	handle(journal.Resolved)
+	if n := w.number(`SELECT count(*) FROM notices WHERE tenant_id = 'elsewhere'`); n != 1 {
+		t.Errorf("%d windows", n)
 	}
 }
