@@ -31,7 +31,7 @@ func FuzzDeadLetterHeaders(f *testing.F) {
 				t.Fatalf("kept %q", kept)
 			}
 		}
-		digest := l.digest()
+		digest := l.Digest()
 		announced := l.entry("acme", "id")
 		for name, want := range map[string]string{HeaderReason: l.Reason, HeaderDetail: oneLine(detail), HeaderSubject: l.Message.Subject} {
 			for header, values := range announced.Header {
@@ -45,15 +45,15 @@ func FuzzDeadLetterHeaders(f *testing.F) {
 		}
 		again := l
 		again.Message.Header = maps.Clone(kept)
-		if again.digest() != digest {
+		if again.Digest() != digest {
 			t.Fatal("kept, it is another letter")
 		}
 		again.Message.Header[HeaderRetry] = []string{"7"}
-		if !IsRetry(again.Message) || again.digest() != digest {
+		if !IsRetry(again.Message) || again.Digest() != digest {
 			t.Fatal("retried, it is another letter")
 		}
 		again.Message.Body = append([]byte("x"), body...)
-		if again.digest() == digest {
+		if again.Digest() == digest {
 			t.Fatal("another body is the same letter")
 		}
 	})
