@@ -131,18 +131,26 @@ func (s Standing) judgeLetters(say func(string, ...any)) {
 		if d.Count > 1 {
 			newest = "the newest: "
 		}
-		say("%s of %s in tenant %s: %s (%s%s): handover dead-letters list --reason %s shows them, retry or drop settles them",
-			count(d.Count, "dead letter"), d.Consumer, d.TenantID, d.Reason, newest, d.Newest, d.Reason)
+		say("%s of %s in tenant %s: %s (%s%s): handover dead-letters list%s --reason %s shows them, dead-letters retry or drop settles them",
+			count(d.Count, "dead letter"), d.Consumer, d.TenantID, d.Reason, newest, brief(d.Newest), flag("tenant", d.TenantID), d.Reason)
 	}
 }
 
 func (s Standing) judgeMails(say func(string, ...any)) {
 	if h := s.Notices.Hold; h != nil {
-		say("mails are on hold for %s, by %s: %s; when that is settled, handover notices release lets them go", s.age(h.Since), h.By, brief(h.Reason))
+		say("mails are on hold for %s, by %s: %s; handover notices release shows what would go out, and lets it go", s.age(h.Since), h.By, brief(h.Reason))
 	}
 	if n := s.Notices.Ambiguous; n > 0 {
-		say("%s may or may not have arrived, and none is sent twice by itself: ask the recipients, then handover notices settle or resend", count(int64(n), "mail"))
+		say("%s may or may not have arrived, and none is sent twice by itself: handover notices list --state ambiguous shows them; ask the recipients, then notices settle or resend", count(int64(n), "mail"))
 	}
+}
+
+// flag is one of a command, or nothing for a letter whose subject names no tenant.
+func flag(name, value string) string {
+	if value == "" {
+		return ""
+	}
+	return " --" + name + " " + value
 }
 
 func isConsumer(part string) bool {

@@ -124,12 +124,12 @@ func TestJudge(t *testing.T) {
 		}, []string{"the broker doesn't answer (not connected): start it", "the relay is behind by 1m, 2 messages wait: it says: not connected"}},
 		"dead letters": {func(s *Standing) {
 			s.DeadLetters = []DeadLetters{{"demo", "reassigner", "invalid", 3, noon, "role: is no role"}, {"demo", "notifier", "rejected", 1, noon, "no"}}
-		}, []string{"3 dead letters of reassigner in tenant demo: invalid (the newest: role: is no role): handover dead-letters", "1 dead letter of notifier in tenant demo: rejected (no)"}},
+		}, []string{"3 dead letters of reassigner in tenant demo: invalid (the newest: role: is no role): handover dead-letters list --tenant demo --reason invalid shows them", "1 dead letter of notifier in tenant demo: rejected (no)"}},
 		"ambiguous": {func(s *Standing) { s.Notices.Ambiguous = 1 }, []string{"1 mail may or may not have arrived"}},
 		"mails on hold": {func(s *Standing) {
 			s.Notices.Hold = &notify.MailHold{Since: *ago(time.Hour), Reason: "the database is older than its streams", By: "handover"}
 			s.waits("sender", 3, time.Hour)
-		}, []string{"mails are on hold for 1h, by handover: the database is older than its streams; when that is settled, handover notices release lets them go"}},
+		}, []string{"mails are on hold for 1h, by handover: the database is older than its streams; handover notices release shows what would go out, and lets it go"}},
 		"nearly full":   {func(s *Standing) { s.Streams[0].Bytes = 900 << 10 }, []string{"the stream ROLE_CHANGES is 88% full"}},
 		"a run goes on": {func(s *Standing) { s.Runs = []Run{{3, "replay", "ann", *ago(time.Hour), *ago(time.Second), "7"}} }, nil},
 		"a run was cut off": {func(s *Standing) { s.Runs = []Run{{3, "replay", "ann", *ago(time.Hour), *ago(5 * time.Minute), "7"}} },
