@@ -132,7 +132,7 @@ func (s Standing) judgeLetters(say func(string, ...any)) {
 			newest = "the newest: "
 		}
 		say("%s of %s in tenant %s: %s (%s%s): handover dead-letters list%s --reason %s shows them, dead-letters retry or drop settles them",
-			count(d.Count, "dead letter"), d.Consumer, d.TenantID, d.Reason, newest, brief(d.Newest), flag("tenant", d.TenantID), d.Reason)
+			count(d.Count, "dead letter"), d.Consumer, d.TenantID, d.Reason, newest, brief(strings.TrimPrefix(d.Newest, d.Reason+": ")), flag("tenant", d.TenantID), d.Reason)
 	}
 }
 
