@@ -132,8 +132,9 @@ func (r *rejudging) write(ctx context.Context) error {
 
 const (
 	rebaseTasks = `
-UPDATE task_rows t SET base_assignee = k.assignee, assigned_at = $1, effective_at = k.effective_at, base_revision = k.revision
-FROM unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[]) AS k(tenant_id, task_id, assignee, effective_at, revision)
+UPDATE task_rows t SET base_assignee = k.assignee, assigned_at = k.assigned_at, effective_at = k.effective_at, base_revision = k.revision
+FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::bigint[])
+  AS k(tenant_id, task_id, assignee, assigned_at, effective_at, revision)
 WHERE t.tenant_id = k.tenant_id AND t.task_id = k.task_id`
 	raiseAssignedTo = `
 UPDATE account_heads h SET assigned_at = a.at FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS a(tenant_id, account_id, at)
@@ -185,17 +186,18 @@ func (r *rejudging) rebase(ctx context.Context, kept []keptTask) error {
 	if err != nil {
 		return err
 	}
-	since, latest := make([]time.Time, len(kept)), map[Account]time.Time{}
+	bases, latest := make([]handover.Assignment, len(kept)), map[Account]time.Time{}
 	for i, t := range kept {
 		base := r.known[t.Account].history.Keep(t.assignee, r.heads.Now(t.Account)).BeforeLeaving(people[t.assignee].leftAt)
-		since[i] = base.EffectiveAt
+		bases[i] = base
 		if base.EffectiveAt.After(latest[t.Account]) {
 			latest[t.Account] = base.EffectiveAt
 		}
 	}
-	if err := execEach(ctx, r.tx, len(kept), rebaseTasks, r.heads.Clock,
+	if err := execEach(ctx, r.tx, len(kept), rebaseTasks,
 		column(kept, func(t keptTask) string { return t.TenantID }), column(kept, func(t keptTask) string { return t.id }),
-		column(kept, func(t keptTask) string { return t.assignee }), since, column(kept, func(t keptTask) int64 { return t.revision })); err != nil {
+		column(kept, func(t keptTask) string { return t.assignee }), column(bases, func(a handover.Assignment) time.Time { return a.AssignedAt }),
+		column(bases, func(a handover.Assignment) time.Time { return a.EffectiveAt }), column(kept, func(t keptTask) int64 { return t.revision })); err != nil {
 		return err
 	}
 	accounts := slices.SortedFunc(maps.Keys(latest), CompareAccounts)
