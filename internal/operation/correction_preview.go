@@ -53,7 +53,7 @@ const (
 	// listed is how many a preview lists.
 	listed = 100
 	// previewFor is how long a preview counts: whoever asks is waiting for the answer.
-	previewFor = 20 * time.Second
+	previewFor = 30 * time.Second
 )
 
 func (r order) previewCorrection(ctx context.Context, tx pgx.Tx, c roster.Correction, policies []handover.PolicyEntry) (CorrectionPreview, error) {
