@@ -99,8 +99,8 @@ type waiting struct {
 	scope
 	state              string
 	closeAt, nextTryAt time.Time
-	// written: its mail is frozen, or it already speaks for others. Such a window isn't merged into another.
-	written bool
+	written            bool // its mail is frozen: such a window isn't merged into another
+	others             int  // windows that it speaks for already
 }
 
 const (
@@ -109,7 +109,7 @@ const (
 	dueFor     = `SELECT tenant_id, recipient_id FROM notices WHERE state = 'closed' AND next_try_at <= clock_timestamp() ORDER BY next_try_at LIMIT $1`
 	waitingOf  = `
 SELECT n.notice_id, n.tenant_id, n.recipient_id, n.account_id, n.state, n.close_at, n.next_try_at,
-       n.mime IS NOT NULL OR EXISTS (SELECT FROM notices c WHERE c.merged_into = n.notice_id), clock_timestamp()
+       n.mime IS NOT NULL, (SELECT count(*)::int FROM notices c WHERE c.merged_into = n.notice_id), clock_timestamp()
 FROM (SELECT DISTINCT * FROM unnest($1::text[], $2::text[]) AS d (tenant_id, recipient_id)) d
 CROSS JOIN LATERAL (
   SELECT * FROM notices n
@@ -118,6 +118,8 @@ CROSS JOIN LATERAL (
 	// The state is a parameter: where it is known the planner takes the index of all in that state for a shorter way.
 	mergeWindows = `
 UPDATE notices SET state = 'merged', merged_into = $2, finished_at = clock_timestamp() WHERE notice_id = ANY($1) AND state = $3`
+	// Those for which a merged one spoke, its mail not being written yet, are spoken for by the same as it is.
+	mergeOthers  = `UPDATE notices SET merged_into = $2 WHERE merged_into = ANY($1)`
 	claimWindows = `
 UPDATE notices n SET state = 'sending', fence = fence + 1, lease_until = clock_timestamp() + $2
 WHERE notice_id = ANY($1) AND state = $3
@@ -179,7 +181,7 @@ func due(ctx context.Context, tx pgx.Tx) (windows []waiting, now time.Time, err 
 		return nil, now, err
 	}
 	windows, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (w waiting, err error) {
-		err = row.Scan(&w.id, &w.tenant, &w.recipient, &w.account, &w.state, &w.closeAt, &w.nextTryAt, &w.written, &now)
+		err = row.Scan(&w.id, &w.tenant, &w.recipient, &w.account, &w.state, &w.closeAt, &w.nextTryAt, &w.written, &w.others, &now)
 		return w, err
 	})
 	return windows, now, err
@@ -199,6 +201,7 @@ func (p plan) merge(ctx context.Context, tx pgx.Tx) error {
 	var batch pgx.Batch
 	for head, windows := range into {
 		batch.Queue(mergeWindows, windows, head, Closed)
+		batch.Queue(mergeOthers, windows, head)
 	}
 	return tx.SendBatch(ctx, &batch).Close()
 }
@@ -217,7 +220,7 @@ func planClaims(now time.Time, windows []waiting) plan {
 	for _, of := range byPerson {
 		slices.SortFunc(of, func(a, b waiting) int { return cmp.Compare(a.id, b.id) })
 		var fresh, written []waiting
-		closing, oldest := 0, now
+		closing, many, oldest := 0, 0, now
 		for _, w := range of {
 			switch {
 			case w.state == Open:
@@ -226,7 +229,7 @@ func planClaims(now time.Time, windows []waiting) plan {
 			case w.written:
 				written = append(written, w)
 			default:
-				fresh = append(fresh, w)
+				fresh, many = append(fresh, w), many+1+w.others
 				if w.closeAt.Before(oldest) {
 					oldest = w.closeAt
 				}
@@ -234,7 +237,7 @@ func planClaims(now time.Time, windows []waiting) plan {
 		}
 		single = append(single, written...)
 		switch {
-		case len(fresh)+closing <= mergeAbove:
+		case many+closing <= mergeAbove:
 			single = append(single, fresh...)
 		case closing > 0 && oldest.After(now.Add(-settleAtMost)):
 			// wait for the rest

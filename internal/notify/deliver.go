@@ -131,6 +131,9 @@ func describe(r Result) string {
 	return cut(clean(r.Response), 500)
 }
 
+// A mail that surely never left is written anew when the channel works again, as things are then, and can be one with others
+// of its recipient: after hours without a mail server nobody gets a mail for each window of that time.
+//
 // Of the conditions on notice_id see recordAttempts, of the state as a parameter mergeWindows.
 const recordOutcomes = `
 WITH k AS MATERIALIZED (
@@ -143,7 +146,9 @@ WITH k AS MATERIALIZED (
 UPDATE notices n SET state = k.state, problem = nullif(k.problem, ''), lease_until = NULL, tries = tries + k.charge,
   next_try_at = CASE WHEN k.state = 'closed' THEN clock_timestamp() + k.delay ELSE next_try_at END,
   finished_at = CASE WHEN k.state <> 'closed' THEN clock_timestamp() END,
-  mime = CASE WHEN k.state IN ('sent', 'suppressed', 'undeliverable') THEN NULL ELSE mime END
+  mime = CASE WHEN k.state IN ('sent', 'suppressed', 'undeliverable') OR k.outcome = 'not_sent' THEN NULL ELSE mime END,
+  message_id = CASE WHEN k.outcome <> 'not_sent' THEN message_id END, to_address = CASE WHEN k.outcome <> 'not_sent' THEN to_address END,
+  subject = CASE WHEN k.outcome <> 'not_sent' THEN subject END, tasks_told = CASE WHEN k.outcome <> 'not_sent' THEN tasks_told END
 FROM k WHERE n.notice_id = ANY($1) AND n.notice_id = k.notice_id AND n.fence = k.fence AND n.state = $10
 RETURNING n.notice_id, n.fence, tries, extract(epoch FROM clock_timestamp() - close_at)::float8`
 

@@ -62,7 +62,7 @@ func TestWhatBecomesOfANoticeByOutcome(t *testing.T) {
 				again = 1
 			}
 			w.run(again)
-			if again == 1 && !bytes.Equal(w.post.tried[0].MIME, w.post.tried[1].MIME) {
+			if again == 1 && c.outcome != NotSent && !bytes.Equal(w.post.tried[0].MIME, w.post.tried[1].MIME) {
 				t.Error("the second try sent other bytes")
 			}
 		})

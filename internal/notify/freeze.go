@@ -177,6 +177,9 @@ func (n *Notifier) write(a *attempts, c claim, w *window, truth []told) begun {
 		return begun{early: &verdict{state: Undeliverable, problem: "the mail could not be written: " + err.Error()}}
 	}
 	a.add(c.id, &l, to.Address, d.tasks)
+	if c.fence > 1 {
+		a.anew = append(a.anew, c.id)
+	}
 	for i := range leftOut {
 		a.leftOut = append(a.leftOut, truth[i])
 	}
@@ -190,6 +193,7 @@ type attempts struct {
 	messageIDs, to, subjects []*string
 	mimes                    [][]byte
 	tasks                    []*int
+	anew                     []int64 // of the notices, those that may have been written before
 	leftOut                  []told
 }
 
@@ -209,6 +213,9 @@ func (a *attempts) record(ctx context.Context, tx pgx.Tx) error {
 	}
 	var batch pgx.Batch
 	batch.Queue(recordAttempts, a.notices, a.messageIDs, a.to, a.subjects, a.mimes, a.tasks, lease)
+	for _, id := range a.anew {
+		batch.Queue(leaveNothingOut, id)
+	}
 	for _, t := range a.leftOut {
 		batch.Queue(markLeftOut, t.tenant, t.recipient, t.task, t.revision)
 	}

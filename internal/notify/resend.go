@@ -39,7 +39,7 @@ WHERE notice_id = $1`
 UPDATE notice_items i SET left_out = false
 FROM (SELECT w.tenant_id, w.recipient_id, t.task_id, t.revision
       FROM notices w JOIN notice_moves m ON m.notice_id = w.notice_id CROSS JOIN LATERAL unnest(m.task_ids, m.revisions) AS t (task_id, revision)
-      WHERE w.notice_id = $1 OR w.merged_into = $1) k
+      WHERE w.notice_id = ANY (ARRAY[$1::bigint] || ARRAY(SELECT notice_id FROM notices WHERE merged_into = $1))) k
 WHERE i.tenant_id = k.tenant_id AND i.recipient_id = k.recipient_id AND i.task_id = k.task_id AND i.revision = k.revision AND i.left_out`
 
 	settleAsSent = `

@@ -2,7 +2,7 @@ package notify
 
 import "context"
 
-// Frozen is a mail as it was written down before its first try: every try sends these very bytes.
+// Frozen is a mail as it was written down before its first try: every try sends these very bytes, unless one was NotSent.
 type Frozen struct {
 	ID       int64  // of the notice
 	From, To string // bare addresses, for the envelope

@@ -268,6 +268,27 @@ func (s secureSession) Data(r io.Reader) error {
 	return err
 }
 
+// serve starts it and returns its address.
+func (s *secure) serve(t *testing.T, cert tls.Certificate, implicit, plain bool) string {
+	t.Helper()
+	server := smtp.NewServer(s)
+	server.ErrorLog = discard{}
+	config := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().(*net.TCPAddr)
+	if implicit {
+		l = tls.NewListener(l, config)
+	} else if !plain {
+		server.TLSConfig = config
+	}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { _ = server.Close() })
+	return "127.0.0.1:" + strconv.Itoa(address.Port)
+}
+
 func certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -309,22 +330,8 @@ func TestTLSAndPasswords(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			backend := &secure{}
-			server := smtp.NewServer(backend)
-			server.ErrorLog = discard{}
-			config := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			address := l.Addr().(*net.TCPAddr)
-			if c.implicit {
-				l = tls.NewListener(l, config)
-			} else if !c.plain {
-				server.TLSConfig = config
-			}
-			go func() { _ = server.Serve(l) }()
-			t.Cleanup(func() { _ = server.Close() })
-			s := smtpTo(t, c.url+"127.0.0.1:"+strconv.Itoa(address.Port))
+			host := backend.serve(t, cert, c.implicit, c.plain)
+			s := smtpTo(t, c.url+host)
 			if c.trust {
 				s.config.TLS = &tls.Config{RootCAs: trusted, MinVersion: tls.VersionTLS12}
 			}
