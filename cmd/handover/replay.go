@@ -56,7 +56,8 @@ What it is about: any of --since and --until (when a change arrived on the strea
 something can be given several times. Without any of them, all that the stream has.
 ` + momentHelp + `
 
---no-mail is for old history: moves are announced, marked as silent, and nobody is mailed about them.
+--no-mail is for old history: moves are announced, marked as silent, and nobody is mailed about them. Where
+the database was restored, the revisions of tasks first go past those that subscribers have seen.
 
 --from database is for when the stream is gone: the accounts of the changes that the database has (--since
 and --until: when they were recorded) are folded again; what differs is corrected and announced.
@@ -230,6 +231,14 @@ func replaying(pool *pgxpool.Pool, b *bus.Bus, o replay.Order, mailed *notify.Fo
 	if b != nil {
 		r.Read = func(ctx context.Context, part replay.Range, handle func(context.Context, []event.Message, uint64) error) (uint64, error) {
 			return b.Read(ctx, event.StreamRoleChanges, bus.Range(part), handle)
+		}
+		if o.NoMail {
+			r.Announced = func(ctx context.Context, since time.Time, handle func(context.Context, []event.Message) error) error {
+				_, err := b.Read(ctx, event.StreamTaskReassignments, bus.Range{Since: since, Batch: 256}, func(ctx context.Context, batch []event.Message, _ uint64) error {
+					return handle(ctx, batch)
+				})
+				return err
+			}
 		}
 		r.Stream = func(ctx context.Context) (time.Time, uint64, error) {
 			return b.StreamCreated(ctx, event.StreamRoleChanges)

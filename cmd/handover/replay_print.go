@@ -41,6 +41,9 @@ func told(c replay.Counts) []string {
 	if c.DeadAlready > 0 {
 		out = append(out, thousands(c.DeadAlready)+" dead letters before")
 	}
+	if c.Restored > 0 {
+		out = append(out, "revisions of "+count(c.Restored, "task")+" restored from announcements")
+	}
 	return append(out, count(c.TasksMoved, "task")+" moved")
 }
 
@@ -107,6 +110,9 @@ func (f forecast) print(w io.Writer) {
 			about += fmt.Sprintf("; %s more there are already", thousands(f.DeadAlready))
 		}
 		line("Dead letters", f.NewDeadLetters(), about)
+	}
+	if f.Restored > 0 {
+		line("Revisions", f.Restored, "of tasks would be restored from announcements, which the database has forgotten")
 	}
 	line("Owners", f.Owners, "of roles would be others")
 	line("Tasks", f.TasksMoved, "would move")

@@ -151,8 +151,9 @@ func TestADatabaseRestoredUnderItsStreams(t *testing.T) {
 	var foreseen struct {
 		Missing    int `json:"missing"`
 		TasksMoved int `json:"tasks_moved"`
+		Restored   int `json:"revisions_restored"`
 	}
-	if err := json.Unmarshal([]byte(out), &foreseen); err != nil || code != 0 || foreseen.Missing != 181 || foreseen.TasksMoved == 0 {
+	if err := json.Unmarshal([]byte(out), &foreseen); err != nil || code != 0 || foreseen.Missing != 181 || foreseen.TasksMoved == 0 || foreseen.Restored == 0 {
 		t.Fatalf("dry run: exit %d, %v\n%s%s", code, err, out, said)
 	}
 

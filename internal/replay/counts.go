@@ -11,6 +11,8 @@ type Counts struct {
 	DeadLetters map[string]int `json:"dead_letters"`
 	DeadAlready int            `json:"dead_letters_already"`
 	TasksMoved  int            `json:"tasks_moved"`
+	// Tasks whose announced moves the database had forgotten, so that their revisions had gone back.
+	Restored int `json:"revisions_restored,omitempty"`
 	// Of Missing and DeadLetters, what came after the cursor: going on from there, it comes again as known.
 	Recent *Recent `json:"after_cursor,omitempty"`
 	// Of the database: accounts folded again, and those of them that differed.
@@ -41,6 +43,7 @@ func (c Counts) plus(o Counts) Counts {
 		}
 	}
 	c.Messages, c.Known, c.Missing, c.DeadAlready, c.TasksMoved = c.Messages+o.Messages, c.Known+o.Known, c.Missing+o.Missing, c.DeadAlready+o.DeadAlready, c.TasksMoved+o.TasksMoved
+	c.Restored += o.Restored
 	c.Accounts, c.Differed, c.DeadLetters = c.Accounts+o.Accounts, c.Differed+o.Differed, sum
 	return c
 }

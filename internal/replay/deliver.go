@@ -54,6 +54,9 @@ func (d *delivery) redeliver(ctx context.Context, o Order) error {
 	if !created.Equal(o.StreamCreated) || last < after {
 		return fmt.Errorf("the stream isn't the one that run %d is about (made %s, this one %s): begin a new replay", d.run.ID, o.StreamCreated.Format(time.RFC3339), created.Format(time.RFC3339))
 	}
+	if err := d.restoreMoves(ctx, o.Selection); err != nil {
+		return err
+	}
 	for {
 		next, more, err := d.nextChunk(ctx, o.Selection, after)
 		if err != nil {

@@ -35,6 +35,9 @@ type Move struct {
 // Foresee tells what replaying the selected part of the stream, after a sequence, would do. It locks and writes nothing.
 func (r *Replay) Foresee(ctx context.Context, s Selection, after uint64, report func(Progress)) (Forecast, error) {
 	f := Forecast{Counts: Counts{DeadLetters: map[string]int{}}, Moves: []Move{}}
+	if err := r.foreseeRestored(ctx, s, &f.Counts); err != nil {
+		return f, err
+	}
 	missing := map[roster.Account][]roster.Change{}
 	sift := r.sift(s)
 	var read int64

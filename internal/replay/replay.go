@@ -34,6 +34,8 @@ type Replay struct {
 	Read   Read
 	Stream func(ctx context.Context) (created time.Time, last uint64, err error)
 	Judge  Judge
+	// Announced gives the announcements from a time on to handle; nil where it isn't about a database that was restored.
+	Announced func(ctx context.Context, since time.Time, handle func(ctx context.Context, batch []event.Message) error) error
 	// Apply delivers messages: each has its effect, now or before, or is a dead letter; or, with an error, none has.
 	Apply func(ctx context.Context, messages []event.Message) (Applied, error)
 	// Refold folds accounts, whose heads are locked, and corrects what differs.

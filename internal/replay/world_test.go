@@ -202,6 +202,12 @@ func (w *world) replay(o replay.Order, mailed *notify.Forecast) *replay.Replay {
 	if o.NoMail {
 		r.Refold = roster.RefoldSilently
 	}
+	if o.NoMail {
+		r.Announced = func(ctx context.Context, since time.Time, handle func(context.Context, []event.Message) error) error {
+			_, err := w.bus.Read(ctx, event.StreamTaskReassignments, bus.Range{Since: since, Batch: 256}, func(ctx context.Context, batch []event.Message, _ uint64) error { return handle(ctx, batch) })
+			return err
+		}
+	}
 	if mailed != nil {
 		r.Mails = mailed.Add
 	}
