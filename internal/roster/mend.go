@@ -57,6 +57,12 @@ CROSS JOIN LATERAL (
   FROM (SELECT key FROM holdings h WHERE h.tenant_id = a.tenant_id AND h.account_id = a.account_id OFFSET 0) h
   JOIN task_rows t ON t.holding = h.key) l
 WHERE d.tenant_id = a.tenant_id AND d.account_id = a.account_id AND d.assigned_at < l.latest`
+	raiseNewest = `
+UPDATE account_heads d SET newest_at = greatest(d.newest_at, c.latest), issued_at = greatest(d.issued_at, r.latest)
+FROM unnest($1::text[], $2::text[]) AS a(tenant_id, account_id)
+CROSS JOIN LATERAL (SELECT max(occurred_at) AS latest FROM role_changes c WHERE c.tenant_id = a.tenant_id AND c.account_id = a.account_id) c
+CROSS JOIN LATERAL (SELECT max(latest_at) AS latest FROM account_roles r WHERE r.tenant_id = a.tenant_id AND r.account_id = a.account_id) r
+WHERE d.tenant_id = a.tenant_id AND d.account_id = a.account_id AND (d.newest_at < c.latest OR greatest(d.newest_at, d.issued_at) < r.latest)`
 	// Upwards only: what subscribers have been told stays below what comes next.
 	raiseRevisions = `
 UPDATE task_rows t SET own_revision = t.own_revision + l.latest - v.revision
@@ -112,7 +118,7 @@ func Mend(ctx context.Context, tx pgx.Tx, accounts []Account, tasks []TaskRef) (
 		return fail(err)
 	}
 	tenants, ids = columns(accounts)
-	for _, sql := range []string{forgetOwners, dropEmpty, recount, raiseAssignedAt} {
+	for _, sql := range []string{forgetOwners, dropEmpty, recount, raiseAssignedAt, raiseNewest} {
 		tag, err := tx.Exec(ctx, sql, tenants, ids)
 		if err != nil {
 			return fail(err)

@@ -139,6 +139,12 @@ CROSS JOIN LATERAL (
          count(*) FILTER (WHERE (t.tenant_id, t.account_id, t.role, t.source = 'manual') IS DISTINCT FROM (h.tenant_id, h.account_id, h.role, h.manual)) AS strangers
   FROM task_rows t WHERE t.holding = h.key) t`
 
+const backwardHeads = `
+SELECT d.tenant_id, d.account_id FROM unnest($1::text[], $2::text[]) AS a(tenant_id, account_id)
+CROSS JOIN LATERAL (SELECT * FROM account_heads d WHERE d.tenant_id = a.tenant_id AND d.account_id = a.account_id LIMIT 1) d
+WHERE d.newest_at < (
+  SELECT occurred_at FROM role_changes c WHERE c.tenant_id = a.tenant_id AND c.account_id = a.account_id ORDER BY occurred_at DESC LIMIT 1)`
+
 func (v *verifier) holdings(ctx context.Context, tx pgx.Tx, tenants, ids []string) (wrong []Finding, open int64, err error) {
 	rows, err := tx.Query(ctx, wrongHoldings, tenants, ids)
 	if err != nil {
@@ -148,7 +154,7 @@ func (v *verifier) holdings(ctx context.Context, tx pgx.Tx, tenants, ids []strin
 	var key, says, n, strangers int64
 	var headKnows bool
 	ignorant := map[roster.Account]bool{}
-	_, err = pgx.ForEachRow(rows, []any{&a.TenantID, &a.AccountID, &key, &says, &n, &strangers, &headKnows}, func() error {
+	if _, err = pgx.ForEachRow(rows, []any{&a.TenantID, &a.AccountID, &key, &says, &n, &strangers, &headKnows}, func() error {
 		open += n
 		f := Finding{Kind: Holding, TenantID: a.TenantID, AccountID: a.AccountID, Key: key, Remedy: v.fixAccount(a)}
 		if says != n {
@@ -165,6 +171,16 @@ func (v *verifier) holdings(ctx context.Context, tx pgx.Tx, tenants, ids []strin
 			f.Says = fmt.Sprintf("the head of account %s knows of no assignment as late as that of a task", a.AccountID)
 			wrong = append(wrong, f)
 		}
+		return nil
+	}); err != nil {
+		return nil, 0, err
+	}
+	if rows, err = tx.Query(ctx, backwardHeads, tenants, ids); err != nil {
+		return nil, 0, err
+	}
+	_, err = pgx.ForEachRow(rows, []any{&a.TenantID, &a.AccountID}, func() error {
+		wrong = append(wrong, Finding{Kind: Head, TenantID: a.TenantID, AccountID: a.AccountID, Remedy: v.fixAccount(a),
+			Says: fmt.Sprintf("the head of account %s knows of no change as late as the latest recorded: one that comes late would pass for the newest", a.AccountID)})
 		return nil
 	})
 	return wrong, open, err

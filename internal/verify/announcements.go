@@ -392,7 +392,7 @@ func (w *walk) checkTold(ctx context.Context, told []*entry) error {
 		if n == 0 {
 			continue
 		}
-		w.report.todo.again = append(w.report.todo.again, e.key)
+		w.report.todo.untold = append(w.report.todo.untold, e.key)
 		w.found(Finding{Kind: Untold, TenantID: e.tenant(), AccountID: e.account(), UserID: e.to(), MessageID: e.message.ID, Key: e.key,
 			Says:   fmt.Sprintf("%s of account %s went to %s at %s: announced, but in no mail of theirs", count(n, "task"), e.account(), e.to(), e.at()),
 			Remedy: w.fix(Untold)})

@@ -20,7 +20,8 @@ type todo struct {
 	tasks      []roster.TaskRef
 	left       []roster.Left
 	moves      []int64 // to be announced
-	again      []int64 // of the outbox, to be published again
+	again      []int64 // of the outbox, that a stream has lost
+	untold     []int64 // of the outbox, to be announced once more
 	operations []string
 }
 
@@ -38,7 +39,7 @@ type Mendable struct {
 
 // Mendable counts what Mend would set right.
 func (r Report) Mendable() Mendable {
-	m := Mendable{len(r.todo.accounts), len(r.todo.left), len(r.todo.moves), len(r.todo.again), len(r.todo.operations), 0}
+	m := Mendable{len(r.todo.accounts), len(r.todo.left), len(r.todo.moves), len(r.todo.again) + len(r.todo.untold), len(r.todo.operations), 0}
 	for _, k := range r.Results {
 		switch k.Kind {
 		case Owner, Assignee, Holding, Head, Revision, LeftBehind, Lost, Unannounced, Untold, StuckOperation:
@@ -103,7 +104,7 @@ func Mend(ctx context.Context, pool *pgxpool.Pool, r Report, o MendOptions) (don
 	}
 	defer func() { err = errors.Join(err, run.End(ctx, done, err)) }()
 	m := mender{pool: pool, run: run, MendOptions: o, todo: r.todo, done: &done}
-	m.total = int64(len(r.todo.accounts) + len(r.todo.tasks) + len(r.todo.left) + len(r.todo.moves) + len(r.todo.again) + len(r.todo.operations))
+	m.total = int64(len(r.todo.accounts) + len(r.todo.tasks) + len(r.todo.left) + len(r.todo.moves) + len(r.todo.again) + len(r.todo.untold) + len(r.todo.operations))
 	return done, m.all(ctx)
 }
 
@@ -147,6 +148,13 @@ func (m *mender) all(ctx context.Context) error {
 	}
 	if err := batches(ctx, m, m.todo.again, 1000, func(ctx context.Context, tx pgx.Tx, part []int64, done *Mended) error {
 		n, err := journal.OweAgain(ctx, tx, part)
+		done.Republish += n
+		return err
+	}); err != nil {
+		return err
+	}
+	if err := batches(ctx, m, m.todo.untold, 1000, func(ctx context.Context, tx pgx.Tx, part []int64, done *Mended) error {
+		n, err := journal.Repeat(ctx, tx, part)
 		done.Republish += n
 		return err
 	}); err != nil {
