@@ -32,11 +32,13 @@ var (
 //   - every role change that was published is recorded once, or is the dead letter that it should be;
 //   - whoever left with a successor holds nothing;
 //   - every move is announced exactly once, and each announcement has become one item of one mail's window;
-//   - no mail was handed over twice, and every operation has come to its end, with its initiator told.
+//   - no mail was handed over twice, and every operation has come to its end, with its initiator told;
+//   - verify finds nothing, and has found nothing all the time.
 func TestAnyHistoryEndsAsTheFold(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	n := 0
+	verified := w.verifyAllTheTime()
 	rapid.Check(t, func(rt *rapid.T) {
 		n++
 		h := w.history(rt, fmt.Sprintf("t%d", n))
@@ -49,6 +51,11 @@ func TestAnyHistoryEndsAsTheFold(t *testing.T) {
 		h.check()
 		w.unrest()
 	})
+	times := verified()
+	t.Logf("%5d times verified meanwhile", times)
+	if times == 0 {
+		t.Error("never verified meanwhile")
+	}
 	w.report()
 }
 
