@@ -23,6 +23,9 @@ const (
 	defaultReadBatch = 512
 	// askEvery is how often a read makes sure that the stream is still the one that it began with.
 	askEvery = 5 * time.Second
+	// readerKept is how long the broker keeps a reader that went without a word; one that ends is gone at once, since the
+	// broker has room for so many only.
+	readerKept = time.Minute
 )
 
 // ErrAnotherStream ends a read of a stream that was made again, or lost its end, meanwhile.
@@ -52,6 +55,7 @@ func (b *Bus) Read(ctx context.Context, stream string, r Range, handle func(ctx 
 	if err != nil {
 		return 0, fmt.Errorf("read the stream %s: %w", stream, cause(ctx, err))
 	}
+	defer b.dropReader(ctx, stream, consumer)
 	if consumer.CachedInfo().NumPending == 0 {
 		return end, nil
 	}
@@ -122,7 +126,7 @@ func (b *Bus) watchRead(ctx context.Context, stream string, created time.Time, e
 func (b *Bus) reader(ctx context.Context, stream string, r Range) (jetstream.Consumer, error) {
 	ctx, cancel := b.request(ctx)
 	defer cancel()
-	config := jetstream.OrderedConsumerConfig{FilterSubjects: r.Subjects, DeliverPolicy: jetstream.DeliverAllPolicy}
+	config := jetstream.OrderedConsumerConfig{FilterSubjects: r.Subjects, DeliverPolicy: jetstream.DeliverAllPolicy, InactiveThreshold: readerKept}
 	switch {
 	case r.FromSeq != 0:
 		config.DeliverPolicy, config.OptStartSeq = jetstream.DeliverByStartSequencePolicy, r.FromSeq
@@ -130,4 +134,12 @@ func (b *Bus) reader(ctx context.Context, stream string, r Range) (jetstream.Con
 		config.DeliverPolicy, config.OptStartTime = jetstream.DeliverByStartTimePolicy, &r.Since
 	}
 	return b.js.OrderedConsumer(ctx, stream, config)
+}
+
+func (b *Bus) dropReader(ctx context.Context, stream string, reader jetstream.Consumer) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if info := reader.CachedInfo(); info != nil && b.Connected() {
+		_ = b.js.DeleteConsumer(ctx, stream, info.Name)
+	}
 }

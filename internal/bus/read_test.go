@@ -99,3 +99,20 @@ func TestReadEndsWithTheErrorOfItsHandler(t *testing.T) {
 		t.Errorf("%v after %d calls", err, calls)
 	}
 }
+
+// A reader leaves nothing at the broker, which has room for so many only.
+func TestReadersAreGoneWhenTheyEnd(t *testing.T) {
+	t.Parallel()
+	b := testkit.NATS(t)
+	if _, err := b.Publish(t.Context(), []event.Message{{ID: "1", Subject: event.SubjectTaskReassigned("acme"), Body: []byte("{}")}}); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := b.Read(t.Context(), event.StreamTaskReassignments, bus.Range{}, func(context.Context, []event.Message, uint64) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := bus.Consumers(t.Context(), b, event.StreamTaskReassignments); err != nil || n != 0 {
+		t.Errorf("%d consumers are left, %v", n, err)
+	}
+}
