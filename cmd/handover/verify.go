@@ -41,7 +41,7 @@ operations that are complete. What it moves is recorded, announced and mailed as
 
 Kinds (--only, several with commas): ` + kindNames() + `.
 
-Exit code 0 when all is right (notes are no fault), 1 with a list of what isn't.`,
+Exit code 0 when all is right (notes are no fault) or was mended, 1 with a list of what isn't.`,
 		Example: `  handover verify
   handover verify --tenant acme --account a-17
   handover verify --only owner,assignee --fix
@@ -130,7 +130,10 @@ func (a *app) verify(ctx context.Context, o verify.Options, fix, apply bool, as 
 	if err := a.print(answer, answer.print); err != nil {
 		return failed(err)
 	}
-	// What was mended is right when it is verified again, not before.
+	// What was mended is right when that has been published.
+	if apply && report.Mendable().Others == 0 {
+		return nil
+	}
 	if !answer.Right {
 		return &failedError{}
 	}
@@ -171,7 +174,7 @@ func (v verified) print(out io.Writer) {
 		if r.Note {
 			mark = "·"
 		}
-		fmt.Fprintf(out, "\n%s %d %s (%s)\n", mark, r.Count, r.What, r.Kind)
+		fmt.Fprintf(out, "\n%s %s (%d): %s\n", mark, r.Kind, r.Count, r.What)
 		for _, f := range r.Findings[:min(findingsShown, len(r.Findings))] {
 			fmt.Fprintf(out, "    %s\n", printable(f.Says))
 		}

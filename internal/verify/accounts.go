@@ -114,7 +114,8 @@ func (v *verifier) checkAccounts(ctx context.Context, tx pgx.Tx, of []roster.Acc
 func (v *verifier) difference(d roster.Difference) Finding {
 	f := Finding{Kind: Assignee, TenantID: d.TenantID, AccountID: d.AccountID, Role: d.Role, TaskID: d.TaskID, Remedy: v.fixAccount(d.Account)}
 	because := "no change says otherwise than where it began"
-	if c := d.Cause; c != nil {
+	// One that has moved nothing is the account's latest, which a correction is announced with.
+	if c := d.Cause; c != nil && c.To == d.Right {
 		because = fmt.Sprintf("by the change %s of %s at %s", c.ID, c.Source, c.OccurredAt.UTC().Format(time.RFC3339))
 	}
 	switch {
