@@ -171,6 +171,9 @@ func (h *history) all(sql string, args ...any) []string {
 // check compares the end with what must be.
 func (h *history) check() {
 	testkit.CheckFold(h.T, h.pool)
+	alarms, err := h.verified(h.ctx, false)
+	h.must(err)
+	h.same("findings of verify", nil, alarms)
 	testkit.CheckPolicies(h.T, h.pool)
 	h.same("published role changes, recorded or dead letters for their owner",
 		slices.Sorted(maps.Keys(h.published)),
