@@ -17,13 +17,21 @@ const (
 SELECT t.tenant_id, t.account_id, t.task_id, t.holding
 FROM task_rows t LEFT JOIN holdings h ON h.tenant_id = t.tenant_id AND h.account_id = t.account_id AND h.key = t.holding
 WHERE t.ctid >= $1::text::tid AND t.ctid < $2::text::tid AND t.holding IS NOT NULL AND h.key IS NULL AND ($3 = '' OR t.tenant_id = $3)`
+	// Closed tasks that say that they have moved, and whose accounts know of no move of theirs.
+	movelessTasks = `
+SELECT t.tenant_id, t.account_id, t.task_id, t.own_revision
+FROM task_rows t
+WHERE t.ctid >= $1::text::tid AND t.ctid < $2::text::tid AND t.holding IS NULL AND t.own_revision <> 0 AND ($3 = '' OR t.tenant_id = $3)
+  AND NOT EXISTS (
+    SELECT FROM (SELECT t.account_id UNION ALL SELECT account_id FROM former_accounts f WHERE f.tenant_id = t.tenant_id AND f.task_id = t.task_id) a
+    JOIN moves m ON m.tenant_id = t.tenant_id AND m.account_id = a.account_id WHERE m.task_ids @> ARRAY[t.task_id])`
 	headlessHoldings = `
 SELECT DISTINCT h.tenant_id, h.account_id FROM holdings h
 WHERE ($1 = '' OR h.tenant_id = $1)
   AND NOT EXISTS (SELECT FROM account_heads d WHERE d.tenant_id = h.tenant_id AND d.account_id = h.account_id)`
 )
 
-// tasks finds open tasks whose holding isn't there, or is another account's. A task that moves to another page between
+// tasks finds open tasks whose holding isn't there, or is another account's, and closed ones that moved without a trace. A task that moves to another page between
 // two snapshots may be passed over or seen twice; each time it is seen as it is.
 func (v *verifier) tasks(ctx context.Context) error {
 	var pages int64
@@ -49,12 +57,29 @@ func (v *verifier) tasks(ctx context.Context) error {
 				found = append(found, f)
 				return nil
 			})
+			if err != nil {
+				return err
+			}
+			if rows, err = tx.Query(ctx, movelessTasks, fmt.Sprintf("(%d,0)", from), fmt.Sprintf("(%d,0)", to), v.Tenant); err != nil {
+				return err
+			}
+			f = Finding{Kind: Revision, Remedy: recordIsGone}
+			var n int64
+			_, err = pgx.ForEachRow(rows, []any{&f.TenantID, &f.AccountID, &f.TaskID, &n}, func() error {
+				f.Says = fmt.Sprintf("task %s of account %s, which is closed, has revision %d, and no moves", f.TaskID, f.AccountID, n)
+				found = append(found, f)
+				return nil
+			})
 			took = time.Since(began)
 			return err
 		}); err != nil {
 			return err
 		}
 		for _, f := range found {
+			if f.Kind != Holding || !v.wants(Holding) {
+				v.found(f)
+				continue
+			}
 			v.report.todo.accounts[account(f.TenantID, f.AccountID)] = true
 			v.report.todo.tasks = append(v.report.todo.tasks, roster.TaskRef{TenantID: f.TenantID, TaskID: f.TaskID})
 			v.found(f)

@@ -229,7 +229,7 @@ func (v *verifier) all(ctx context.Context) error {
 		{"operations", []Kind{StuckOperation}, v.seeExpanding, true},
 		{"broker", []Kind{MissingChange, Ahead, Lost, Untold}, v.askBroker, true},
 		{"accounts", []Kind{Owner, Assignee, Holding, Head, Revision}, v.accounts, false},
-		{"tasks", []Kind{Holding}, v.tasks, true},
+		{"tasks", []Kind{Holding, Revision}, v.tasks, true},
 		{"heads", []Kind{Head}, v.headless, true},
 		{"people who left", []Kind{LeftBehind, NoSuccessor}, v.people, true},
 		{"role changes", []Kind{MissingChange}, v.roleChanges, true},

@@ -57,6 +57,12 @@ var damages = []damage{
 		want: []verify.Kind{verify.Head}, says: "has open tasks and no head"},
 	{name: "revision", break_: sql(`UPDATE task_rows SET own_revision = own_revision - 1 WHERE task_id = 't4-1'`),
 		want: []verify.Kind{verify.Revision}, says: "task t4-1 of account a4 has revision 1, its moves have [1 2]", remedy: "handover verify --fix --apply --only revision"},
+	{name: "revision of a closed task", break_: func(w *checked) {
+		testkit.CloseTask(w, w.pool, "acme", "t4-2")
+		w.exec(`UPDATE task_rows SET own_revision = own_revision - 1 WHERE task_id = 't4-2'`)
+	}, want: []verify.Kind{verify.Revision}, says: "task t4-2 of account a4 has revision 1, its moves have [1 2]"},
+	{name: "closed task that claims a move", break_: sql(`UPDATE task_rows SET own_revision = 3 WHERE task_id = 't4-2'`),
+		want: []verify.Kind{verify.Revision}, says: "task t4-2 of account a4 has revision 3, its moves have [1 2]", mend: sql(`UPDATE task_rows SET own_revision = 2 WHERE task_id = 't4-2'`)},
 	{name: "left behind", break_: func(w *checked) {
 		w.exec(`INSERT INTO operations (operation_id, tenant_id, kind, initiated_by, accepted_at, request, state, finished_at)
 			VALUES ('gone-bob', 'acme', 'user_disabled', 'eve', clock_timestamp(), '{}', 'done', clock_timestamp())`)
@@ -91,6 +97,8 @@ var damages = []damage{
 		want: []verify.Kind{verify.Lost}, says: "stood at 5000"},
 	{name: "an announcement that was lost", break_: sql(`DELETE FROM outbox WHERE key = (SELECT min(key) FROM outbox WHERE stream = 'TASK_REASSIGNMENTS')`),
 		want: []verify.Kind{verify.Unannounced}, says: "from ann to cyd", remedy: "handover verify --fix --apply --only unannounced"},
+	{name: "a closed task without moves", break_: sql(`INSERT INTO task_rows (tenant_id, task_id, account_id, title, status, own_revision, assigned_at, effective_at) VALUES ('acme', 't9', 'a4', 'Old', 'completed', 2, now(), now())`),
+		want: []verify.Kind{verify.Revision}, says: "task t9 of account a4, which is closed, has revision 2, and no moves", mend: sql(`DELETE FROM task_rows WHERE task_id = 't9'`)},
 	{name: "a move that was lost", break_: sql(`DELETE FROM moves WHERE key = (SELECT max(key) FROM moves)`),
 		want: []verify.Kind{verify.Revision, verify.Unfounded}, says: "no such move is recorded", stays: []verify.Kind{verify.Revision, verify.Unfounded}},
 	{name: "an announcement that its consumer forgot", break_: func(w *checked) {
