@@ -32,6 +32,7 @@ func TestAConsumerPastTheEndOfItsStreamMissesNothing(t *testing.T) {
 			messagesOf := filepath.Join(server.Dir(), "jetstream", "$G", "streams", event.StreamRoleChanges, "msgs")
 			copied := filepath.Join(t.TempDir(), "msgs")
 			server.Close()
+			testkit.Eventually(t, "disconnected", func() (bool, string) { return !b.Connected(), "" })
 			if err := os.CopyFS(copied, os.DirFS(messagesOf)); err != nil {
 				t.Fatal(err)
 			}

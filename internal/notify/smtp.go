@@ -139,7 +139,7 @@ func (s *SMTP) dial(ctx context.Context) (conn *connection, err error) {
 	s.opening()
 	defer func() {
 		if err != nil {
-			s.closed()
+			s.refused()
 		}
 	}()
 	var raw net.Conn

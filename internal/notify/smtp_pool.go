@@ -28,6 +28,7 @@ type connections struct {
 
 // connect returns a connection that was kept, or a new one.
 func (s *SMTP) connect(ctx context.Context) (conn *connection, kept bool, err error) {
+	var refused error
 	for {
 		conn, wait := s.take(time.Now())
 		if wait != nil {
@@ -38,10 +39,21 @@ func (s *SMTP) connect(ctx context.Context) (conn *connection, kept bool, err er
 		if conn != nil {
 			return conn, true, nil
 		}
+		if refused != nil && s.none() {
+			return nil, false, refused // it won't have even one
+		}
 		if conn, err = s.dial(ctx); err == nil || !s.full(err, time.Now()) {
 			return conn, false, err
 		}
+		refused = err
 	}
+}
+
+// none tells that there is no connection, and that none is being opened.
+func (p *connections) none() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.count == 0
 }
 
 // take returns a connection that was kept; or a place to wait for one, when it is known that there can't be more; or neither.
@@ -103,11 +115,25 @@ func (p *connections) opening() {
 	p.count++
 }
 
+// refused is after a connection could not be opened: that makes room for nobody, but where there is none now, nobody waits
+// any longer.
+func (p *connections) refused() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.count--; p.count == 0 {
+		p.wake()
+	}
+}
+
 // closed makes room: for one of those who wait, or for all when they would wait in vain.
 func (p *connections) closed() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.count--
+	p.wake()
+}
+
+func (p *connections) wake() {
 	for len(p.waiting) > 0 {
 		p.waiting[0] <- nil
 		if p.waiting = p.waiting[1:]; p.count > 0 {

@@ -164,6 +164,7 @@ func TestMailsWaitWhereTheServerWontHaveMoreConnections(t *testing.T) {
 	// Where nobody has a connection there is nothing to wait for.
 	_ = s.Close()
 	sink.Set(testkit.SMTPConnect421)
+	before := sink.Dialed()
 	for range senders {
 		all.Go(func() {
 			if r := s.Send(context.Background(), anyMail); r.Outcome != NotSent || r.Code != 421 {
@@ -172,6 +173,9 @@ func TestMailsWaitWhereTheServerWontHaveMoreConnections(t *testing.T) {
 		})
 	}
 	all.Wait()
+	if n := sink.Dialed() - before; n > 2*senders {
+		t.Errorf("a server that refuses connections was asked for %d by %d senders", n, senders)
+	}
 }
 
 func TestAMailThatWaitsForAConnectionIsGivenUpInTime(t *testing.T) {

@@ -56,6 +56,7 @@ type Sink struct {
 	limit      int // of connections; 0: none
 	accepted   []Mail
 	open       map[net.Conn]struct{}
+	dialed     int
 }
 
 // SMTP starts a mail server; it ends with the test.
@@ -111,6 +112,13 @@ func (s *Sink) Limit(connections int) {
 	s.limit = connections
 }
 
+// Dialed is how many connections were asked for.
+func (s *Sink) Dialed() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dialed
+}
+
 // Accepted is every mail that the server has, in the order in which they came.
 func (s *Sink) Accepted() []Mail {
 	s.mu.Lock()
@@ -141,6 +149,7 @@ func (s *Sink) accept(running *sync.WaitGroup) {
 		}
 		s.mu.Lock()
 		mode, pipelining := s.mode, s.pipelining
+		s.dialed++
 		if s.limit > 0 && len(s.open) >= s.limit {
 			mode = SMTPConnect421
 		} else {
