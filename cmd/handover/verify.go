@@ -104,6 +104,9 @@ func (a *app) verify(ctx context.Context, o verify.Options, fix, apply bool, as 
 	if s.bus != nil {
 		broker = verifiedBroker(s.bus)
 	}
+	if fix && len(o.Only) > 0 && s.bus != nil && !slices.Contains(o.Only, verify.MissingChange) {
+		o.Only = append(o.Only, verify.MissingChange) // what is missing is to be delivered before anything is folded
+	}
 	bar := &stepBar{out: a.stderr}
 	o.Progress = bar.show
 	report, err := verify.Verify(ctx, s.pool, broker, o)

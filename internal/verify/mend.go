@@ -78,10 +78,17 @@ const mendBatch = 50
 // ErrMending says that somebody else is at it.
 var ErrMending = errors.New("another verify --fix --apply is under way on this database")
 
+// ErrIncomplete says that role changes are missing of which owners and assignees are folded: folded without them, tasks
+// would go back, be mailed about, and go forth again with the replay.
+var ErrIncomplete = errors.New("role changes on the stream are missing here, and what is folded without them is folded wrong")
+
 // Mend sets right what Verify found and what can be set right without deciding anything, in small transactions; who, what
 // and how much is kept as a run. What it announces and issues is published by the relay of a run. An error leaves what
 // was committed; mending again goes on.
 func Mend(ctx context.Context, pool *pgxpool.Pool, r Report, o MendOptions) (done Mended, err error) {
+	if missing := r.Of(MissingChange); missing.Count > 0 && len(r.todo.accounts)+len(r.todo.tasks)+len(r.todo.left) > 0 {
+		return done, fmt.Errorf("%w (%d): give %s first", ErrIncomplete, missing.Count, missing.Remedy)
+	}
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
 		return done, err

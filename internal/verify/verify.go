@@ -19,6 +19,8 @@ type Kind string
 
 // The kinds, in the order in which they are looked for and shown.
 const (
+	// First, since owners and assignees are folded from the changes that there are.
+	MissingChange  Kind = "missing_change"  // a role change on the stream, acknowledged, that the database lacks
 	Owner          Kind = "owner"           // of a role, or who held it before, or since when: differs from the fold
 	Assignee       Kind = "assignee"        // of an open task differs from the fold
 	Holding        Kind = "holding"         // counts or holds otherwise than its tasks are
@@ -26,7 +28,6 @@ const (
 	Revision       Kind = "revision"        // of a task isn't the number of its moves
 	LeftBehind     Kind = "left_behind"     // with somebody who left with a successor
 	NoSuccessor    Kind = "no_successor"    // somebody left with things and without a successor: a note
-	MissingChange  Kind = "missing_change"  // a role change on the stream, acknowledged, that the database lacks
 	Ahead          Kind = "stream_ahead"    // messages of ours on a stream that the database knows nothing of
 	Lost           Kind = "stream_lost"     // messages that a stream had and has no more
 	Owed           Kind = "owed"            // committed long ago and not published
@@ -48,6 +49,7 @@ var kinds = []struct {
 	what string
 	note bool
 }{
+	{MissingChange, "role changes on the stream that the database lacks", false},
 	{Owner, "roles whose owner isn't what their changes make of it", false},
 	{Assignee, "open tasks that are with the wrong person", false},
 	{Holding, "holdings that don't agree with their tasks", false},
@@ -55,7 +57,6 @@ var kinds = []struct {
 	{Revision, "tasks whose revision isn't the number of their moves", false},
 	{LeftBehind, "roles and tasks still with somebody who left, though there is a successor", false},
 	{NoSuccessor, "people who left with roles or open tasks, without a successor", true},
-	{MissingChange, "role changes on the stream that the database lacks", false},
 	{Ahead, "messages on a stream that the database doesn't know: it is older than the stream", false},
 	{Lost, "messages that a stream has lost", false},
 	{Owed, "messages that wait to be published", false},

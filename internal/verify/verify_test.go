@@ -2,6 +2,7 @@ package verify_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -232,6 +233,36 @@ func TestStreamAheadOfTheDatabase(t *testing.T) {
 	if diff := cmp.Diff([]verify.Kind{verify.Ahead}, kindsOf(r)); diff != "" || r.Of(verify.Ahead).Count != 2 || !strings.HasPrefix(r.Of(verify.Ahead).Remedy, "handover replay --from-seq ") {
 		t.Errorf("%s\n%s", diff, says(r))
 	}
+}
+
+// What is folded without a change that is missing is folded wrong: nothing is, until it is here.
+func TestMendingWaitsForWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	w := newChecked(t)
+	w.forgetful[event.ConsumerReassigner].Store(true)
+	w.change("a5", "success_manager", "", "dee")
+	w.rest()
+	w.forgetful[event.ConsumerReassigner].Store(false)
+	w.exec(`UPDATE holdings SET assignee_id = 'dee' WHERE account_id = 'a2' AND manual`)
+	r := w.verify(verify.Options{})
+	if diff := cmp.Diff([]verify.Kind{verify.MissingChange, verify.Assignee}, kindsOf(r)); diff != "" {
+		t.Fatalf("found %s\n%s", diff, says(r))
+	}
+	_, err := verify.Mend(w.ctx, w.pool, r, verify.MendOptions{Actor: "zoe"})
+	if !errors.Is(err, verify.ErrIncomplete) || !strings.Contains(err.Error(), r.Of(verify.MissingChange).Remedy) {
+		t.Fatalf("it said %v", err)
+	}
+	if n := testkit.One[int](t, w.pool, `SELECT count(*) FROM operator_runs`); n != 0 {
+		t.Errorf("%d runs", n)
+	}
+	f := r.Of(verify.MissingChange).Findings[0]
+	w.must(w.broker().Read(w.ctx, f.Stream, f.Sequence, f.Sequence, w.reassigner.Handle))
+	w.mend(w.verify(verify.Options{}))
+	w.rest()
+	if r := w.verify(verify.Options{}); !r.Right() {
+		t.Errorf("mended, and still found:\n%s", says(r))
+	}
+	testkit.CheckFold(t, w.pool)
 }
 
 // Mending is one at a time, and what verify was asked about alone.
