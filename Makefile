@@ -67,6 +67,15 @@ bench: build ## measure Handover on this machine, beside the database's own limi
 bench-peers: prepare build ## measure Handover beside Watermill, River and nats.go on the same work; ten minutes
 	cd test/bench && go run . --handover ../../bin/handover --dir ../../.handover/bench $(BENCHFLAGS)
 
+.PHONY: soak
+soak: export SOAK_TIME ?= 30m
+soak: prepare ## drive everything while everything breaks, for SOAK_TIME (30m); SOAK_SEED repeats a schedule, SOAK_REPORT=file.json keeps the table
+	go test ./test/soak -run '^TestSoak$$' -v -count=1 -timeout 24h
+
+.PHONY: drills
+drills: prepare ## a broker of three loses its leaders, and a PostgreSQL fails over to its standby; with what that took
+	go test ./test/soak -run '^TestDrill' -v -count=1 -timeout 10m
+
 .PHONY: fuzz
 fuzz: ## fuzz every target for FUZZTIME (30s), and print a table; ONLY=Cursor for some
 	@.ci/fuzz $(FUZZTIME)

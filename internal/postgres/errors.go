@@ -39,6 +39,7 @@ func Unavailable(err error) bool {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return false
 	}
+	var connect *pgconn.ConnectError
 	if state := sqlState(err); state != "" {
 		switch state {
 		case "57P01", "57P02", "57P03", // shutting down, crashed, starting
@@ -46,9 +47,11 @@ func Unavailable(err error) bool {
 			"25006": // read only: a standby, or a primary that has just been demoted
 			return true
 		}
+		if strings.HasPrefix(state, "XX") && errors.As(err, &connect) {
+			return true // it can't even begin a session: that is its trouble, such as a full disk, not that of a statement
+		}
 		return strings.HasPrefix(state, "08") || strings.HasPrefix(state, "53")
 	}
-	var connect *pgconn.ConnectError
 	var network net.Error
 	return errors.As(err, &connect) || errors.As(err, &network) || pgconn.Timeout(err) || pgconn.SafeToRetry(err) ||
 		errors.Is(err, puddle.ErrClosedPool) || errors.Is(err, pgconn.ErrConnClosed) ||

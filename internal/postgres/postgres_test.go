@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"handover.io/internal/postgres"
@@ -187,6 +189,31 @@ func TestAHopelessTransactionIsGivenUp(t *testing.T) {
 	}
 }
 
+// refusing is the URL of a server that begins no session, and says why. A full disk is XX000: could not write init file.
+func refusing(t *testing.T, state string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			b := pgproto3.NewBackend(conn, conn)
+			if _, err := b.ReceiveStartupMessage(); err == nil {
+				b.Send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: state, Message: "no"})
+				_ = b.Flush()
+			}
+			_ = conn.Close()
+		}
+	}()
+	return "postgres://" + l.Addr().String() + "/none?sslmode=disable"
+}
+
 func TestErrorsHaveAClass(t *testing.T) {
 	t.Parallel()
 	pool, ctx := numbers(t), context.Background()
@@ -218,6 +245,9 @@ func TestErrorsHaveAClass(t *testing.T) {
 		"closed pool":             {err: closed.Ping(ctx), unavailable: true},
 		"nobody listens":          {err: nobody.Ping(ctx), unavailable: true},
 		"no such database":        {err: missing.Ping(ctx)},
+		"no room for a session":   {err: open(t, refusing(t, "XX000"), postgres.Options{}).Ping(ctx), unavailable: true},
+		"wrong password":          {err: open(t, refusing(t, "28P01"), postgres.Options{}).Ping(ctx)},
+		"internal error":          {err: &pgconn.PgError{Code: "XX000"}},
 		"canceled":                {err: pool.Ping(canceled)},
 		"timeout":                 {err: context.DeadlineExceeded, unavailable: true},
 		"connection cut":          {err: fmt.Errorf("read: %w", io.ErrUnexpectedEOF), unavailable: true},

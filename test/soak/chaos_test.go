@@ -13,7 +13,7 @@ import (
 )
 
 // losesStreams has the chaos delete streams too. The service must notice that by itself and send again what they lack.
-const losesStreams = false
+const losesStreams = true
 
 // fault is one way in which things break. strike breaks something, leaves it so for a while, and mends it.
 type fault struct {
