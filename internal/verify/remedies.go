@@ -42,8 +42,8 @@ func (v *verifier) fixAccount(a roster.Account) string {
 	return command("verify", "--fix", "--apply", "--tenant", a.TenantID, "--account", a.AccountID)
 }
 
-func replayOf(from, to uint64) string {
-	return command("replay", "--from-seq", fmt.Sprint(from), "--to-seq", fmt.Sprint(to), "--apply")
+func replayOf(from, to uint64, more ...string) string {
+	return command(append(append([]string{"replay", "--from-seq", fmt.Sprint(from), "--to-seq", fmt.Sprint(to)}, more...), "--apply")...)
 }
 
 // remedy is the command for all that was found of a kind.
@@ -68,7 +68,18 @@ func (v *verifier) remedy(r *Result) string {
 		if r.Count > int64(len(r.Findings)) {
 			to = v.streams[event.StreamRoleChanges].LastSeq
 		}
+		if v.results[Ahead] != nil { // people were told, and this database doesn't know
+			return replayOf(from, to, "--no-mail")
+		}
 		return replayOf(from, to)
+	case DeadLetters:
+		if len(r.Findings) > 1 {
+			args := []string{"dead-letters", "list"}
+			if v.Tenant != "" {
+				args = append(args, "--tenant", v.Tenant)
+			}
+			return command(args...)
+		}
 	}
 	return r.Findings[0].Remedy
 }

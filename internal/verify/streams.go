@@ -101,6 +101,7 @@ func (v *verifier) compareChanges(ctx context.Context, read []streamed) error {
 	var digests, contents [][16]byte
 	var asked, lacking, ours, strange []*streamed
 	var ids []string
+	var ourDigests, ourContents [][16]byte
 	for i := range read {
 		switch m := &read[i]; {
 		case m.bad && m.handled:
@@ -112,6 +113,7 @@ func (v *verifier) compareChanges(ctx context.Context, read []streamed) error {
 			}
 			if m.change.Source == event.SourceHandover && m.ID != "" {
 				ours, ids = append(ours, m), append(ids, m.ID)
+				ourDigests, ourContents = append(ourDigests, m.change.Digest()), append(ourContents, m.change.Content())
 			}
 		}
 	}
@@ -134,13 +136,8 @@ func (v *verifier) compareChanges(ctx context.Context, read []streamed) error {
 			return err
 		}
 		lacking = slices.DeleteFunc(lacking, func(m *streamed) bool { return dead[string(m.Body)] })
-		if n, err = numbers(ctx, tx, unissued, ids); err != nil {
-			return err
-		}
-		for _, i := range n {
-			strange = append(strange, ours[i-1])
-		}
-		return nil
+		strange, err = neverSeen(ctx, tx, ours, ids, ourDigests, ourContents)
+		return err
 	}); err != nil {
 		return err
 	}
@@ -158,9 +155,31 @@ func (v *verifier) compareChanges(ctx context.Context, read []streamed) error {
 	for _, m := range strange {
 		v.found(Finding{Kind: Ahead, TenantID: event.TenantOf(m.Subject), AccountID: m.change.AccountID, Stream: m.Stream, Sequence: m.Sequence, MessageID: m.ID,
 			Says:   fmt.Sprintf("%s %d, stored %s: a change of ours that this database never issued", m.Stream, m.Sequence, m.StoredAt.UTC().Format(time.RFC3339)),
-			Remedy: replayOf(m.Sequence, m.Sequence)})
+			Remedy: replayOf(m.Sequence, m.Sequence, "--no-mail")})
 	}
 	return nil
+}
+
+// neverSeen are those of our own changes that this database knows nothing of: neither issued, nor recorded since, as those
+// are that a replay has brought back, nor a dead letter.
+func neverSeen(ctx context.Context, tx pgx.Tx, ours []*streamed, ids []string, digests, contents [][16]byte) ([]*streamed, error) {
+	issued, err := numbers(ctx, tx, unissued, ids)
+	if err != nil || len(issued) == 0 {
+		return nil, err
+	}
+	lacking, err := numbers(ctx, tx, unrecorded, digests, contents)
+	if err != nil {
+		return nil, err
+	}
+	var out []*streamed
+	var letters []letter
+	for _, i := range issued {
+		if slices.Contains(lacking, i) {
+			out, letters = append(out, ours[i-1]), append(letters, letter{consumerOf(ours[i-1].Message), ours[i-1].Message})
+		}
+	}
+	dead, err := buried(ctx, tx, letters)
+	return slices.DeleteFunc(out, func(m *streamed) bool { return dead[string(m.Body)] }), err
 }
 
 // numbers are those, from 1, of what the query returns of its lists.

@@ -224,14 +224,30 @@ func TestStreamAheadOfTheDatabase(t *testing.T) {
 		ID: "lost.1", Source: event.SourceHandover, Time: time.Now().Add(-time.Hour), TenantID: "acme", AccountID: "a1", Role: "sales_manager", NewOwnerID: "dee", Reason: event.ByAPI, InitiatedBy: "eve",
 	}.Message(event.SubjectRoleChanged("acme"))
 	w.must(err)
+	w.forgetful[event.ConsumerReassigner].Store(true) // it had handled it before
 	w.publish(change)
 	moved := event.TaskReassigned{Source: event.SourceHandover, Time: time.Now(), TenantID: "acme", AccountID: "a1", FromID: "ann", ToID: "dee", Reason: event.ByAssigned, InitiatedBy: "dee",
 		Tasks: []event.ReassignedTask{{ID: "t1-1", Revision: 7, Title: "Call", Source: "manual"}}}.Messages(func() string { return "lost.2" })
 	w.publish(moved[0])
 	w.rest()
+	w.forgetful[event.ConsumerReassigner].Store(false)
 	r := w.verify(verify.Options{})
-	if diff := cmp.Diff([]verify.Kind{verify.Ahead}, kindsOf(r)); diff != "" || r.Of(verify.Ahead).Count != 2 || !strings.HasPrefix(r.Of(verify.Ahead).Remedy, "handover replay --from-seq ") {
+	if diff := cmp.Diff([]verify.Kind{verify.MissingChange, verify.Ahead}, kindsOf(r)); diff != "" || r.Of(verify.Ahead).Count != 2 {
 		t.Errorf("%s\n%s", diff, says(r))
+	}
+	for _, kind := range []verify.Kind{verify.MissingChange, verify.Ahead} {
+		if got := r.Of(kind).Remedy; !strings.HasPrefix(got, "handover replay --from-seq ") || !strings.HasSuffix(got, " --no-mail --apply") {
+			t.Errorf("%s: people were told already, and the remedy is %q", kind, got)
+		}
+	}
+	// Replayed, it is known, though it never was issued from here.
+	f := r.Of(verify.MissingChange).Findings[0]
+	w.must(w.broker().Read(w.ctx, f.Stream, f.Sequence, f.Sequence, w.reassigner.Handle))
+	w.rest()
+	for _, f := range w.verify(verify.Options{}).Of(verify.Ahead).Findings {
+		if f.Stream == event.StreamRoleChanges {
+			t.Errorf("recorded, and still %s", f.Says)
+		}
 	}
 }
 
