@@ -270,7 +270,7 @@ func TestExitCodes(t *testing.T) {
 		"wrong configuration checked": {args: []string{"run", "--print-config"}, environ: []string{empty, "HANDOVER_SMTP_URL=ftp://x"}, code: 2, said: "HANDOVER_SMTP_URL"},
 		"a missing file":              {args: []string{"import", "users", "nope.csv", "--url", "http://x", "--token", "y"}, environ: []string{empty}, code: 2, said: "there is no file nope.csv"},
 		"a URL without its token":     {args: []string{"import", "users", "nope.csv", "--url", "http://x"}, environ: []string{empty}, code: 2, said: "which token for http://x?"},
-		"verify of no kind":           {args: []string{"verify", "--only", "owner,colour"}, environ: []string{empty}, code: 2, said: `--only: there is no kind "colour"; there are owner, assignee`},
+		"verify of no kind":           {args: []string{"verify", "--only", "owner,colour"}, environ: []string{empty}, code: 2, said: `--only: there is no kind "colour"; there are missing_change, owner`},
 		"verify of an account alone":  {args: []string{"verify", "--account", "a"}, environ: []string{empty}, code: 2, said: "--account: give --tenant too"},
 		"verify that applies nothing": {args: []string{"verify", "--apply"}, environ: []string{empty}, code: 2, said: "--apply: goes with --fix"},
 		"verify without a database":   {args: []string{"verify"}, environ: []string{empty}, code: 2, said: "start handover run here"},
