@@ -74,7 +74,7 @@ soak: prepare ## drive everything while everything breaks, for SOAK_TIME (30m); 
 
 .PHONY: drills
 drills: prepare ## a broker of three loses its leaders, and a PostgreSQL fails over to its standby; with what that took
-	go test ./test/soak -run '^TestDrill' -v -count=1 -timeout 10m
+	DRILLS=long go test ./test/soak -run '^TestDrill' -v -count=1 -timeout 10m
 
 .PHONY: fuzz
 fuzz: ## fuzz every target for FUZZTIME (30s), and print a table; ONLY=Cursor for some

@@ -20,6 +20,7 @@ import (
 // A PostgreSQL dies under load and its streaming standby is promoted. The service knows both by one URL and follows by
 // itself: nothing that was acknowledged is lost, since commits wait for the standby.
 func TestDrillPostgreSQLFailsOver(t *testing.T) {
+	t.Parallel()
 	w := newDrill(t)
 	primary := newDatabase(t, filepath.Join(w.dir, "primary"))
 	w.database = primary

@@ -24,6 +24,7 @@ const (
 // The soak. Three companies hand over in all four ways, sync, let people go and change their policies, while five threads
 // of chaos break something at any time, from a schedule drawn from the seed. When all has come to rest, see check.
 func TestSoak(t *testing.T) {
+	t.Parallel()
 	length, short := shortTime, true
 	if text := os.Getenv("SOAK_TIME"); text != "" {
 		var err error
