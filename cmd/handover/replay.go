@@ -221,6 +221,10 @@ func replaying(pool *pgxpool.Pool, b *bus.Bus, o replay.Order, mailed *notify.Fo
 	// What it owes, the relay of the running service publishes: with a consumer, a reassigner's moves are in the outbox.
 	reassigner := reassign.New(pool, reassign.Config{Silent: o.NoMail, Offer: func([]journal.Entry) {}, Logger: zap.NewNop()})
 	r.Apply = func(ctx context.Context, messages []event.Message) (replay.Applied, error) {
+		messages, err := journal.AsRetries(ctx, pool, messages) // what was refused once and is taken now is no dead letter any more
+		if err != nil {
+			return replay.Applied{}, err
+		}
 		done, err := reassigner.Apply(ctx, messages)
 		applied := replay.Applied{Recorded: done.Recorded, Known: done.Known, DeadLetters: map[string]int{}, Moves: done.Moves}
 		for _, l := range done.Refused {

@@ -18,7 +18,9 @@ import (
 	"handover.io/internal/journal"
 	"handover.io/internal/notify"
 	"handover.io/internal/postgres"
+	"handover.io/internal/replay"
 	"handover.io/internal/testkit"
+	"handover.io/pkg/event"
 )
 
 func TestReplayRefusesWhatDoesNotGoTogether(t *testing.T) {
@@ -229,4 +231,29 @@ func (r *started) pool(t *testing.T) *pgxpool.Pool {
 	}
 	t.Cleanup(pool.Close)
 	return pool
+}
+
+// What was refused once, and is taken when it is replayed, is no dead letter any more.
+func TestReplayResolvesDeadLetters(t *testing.T) {
+	t.Parallel()
+	pool := testkit.Postgres(t)
+	testkit.Exec(t, pool, `INSERT INTO tenants (tenant_id) VALUES ('acme')`)
+	m, err := event.AccountRoleChanged{
+		ID: "1", Source: "//crm", Time: time.Now().Add(-time.Minute), TenantID: "acme", AccountID: "a1", Role: "success_manager", NewOwnerID: "ann", Reason: event.ByAPI, InitiatedBy: "eve",
+	}.Message(event.SubjectRoleChanged("acme"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Stream, m.Sequence = event.StreamRoleChanges, 7
+	r := replaying(pool, nil, replay.Order{}, nil)
+	if done, err := r.Apply(t.Context(), []event.Message{m}); err != nil || done.DeadLetters[event.ReasonOwnerUnknown] != 1 {
+		t.Fatalf("%v %+v", err, done)
+	}
+	testkit.Exec(t, pool, `INSERT INTO users (tenant_id, user_id, name) VALUES ('acme', 'ann', 'Ann')`)
+	if done, err := r.Apply(t.Context(), []event.Message{m}); err != nil || done.Recorded != 1 {
+		t.Fatalf("%v %+v", err, done)
+	}
+	if diff := cmp.Diff([]string{"resolved recorded"}, testkit.All[string](t, pool, `SELECT state || ' ' || outcome FROM dead_letters`)); diff != "" {
+		t.Error(diff)
+	}
 }

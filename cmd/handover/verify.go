@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"handover.io/cmd/handover/internal/letters"
 	"handover.io/internal/bus"
 	"handover.io/internal/operation"
 	"handover.io/internal/service"
@@ -179,12 +180,12 @@ func (v verified) print(out io.Writer) {
 		}
 		fmt.Fprintf(out, "\n%s %s (%d): %s\n", mark, r.Kind, r.Count, r.What)
 		for _, f := range r.Findings[:min(findingsShown, len(r.Findings))] {
-			fmt.Fprintf(out, "    %s\n", printable(f.Says))
+			fmt.Fprintf(out, "    %s\n", letters.Safe(f.Says))
 		}
 		if r.Count > findingsShown {
 			fmt.Fprintf(out, "    … and %d more (--json lists them)\n", r.Count-findingsShown)
 		}
-		fmt.Fprintf(out, "  → %s\n", printable(r.Remedy))
+		fmt.Fprintf(out, "  → %s\n", letters.Safe(r.Remedy))
 	}
 	fmt.Fprintln(out)
 	switch {
@@ -204,16 +205,6 @@ func (v verified) print(out io.Writer) {
 	case v.Right:
 		fmt.Fprintln(out, "All is right.")
 	}
-}
-
-// printable keeps texts that came from elsewhere from steering a terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < 0x20 || r >= 0x7f && r < 0xa0 {
-			return ' '
-		}
-		return r
-	}, s)
 }
 
 // stepBar shows a bar for one step after the other, on a terminal.

@@ -5,5 +5,7 @@
 // a terminal would obey. What is exported is valid JSON that says the same as the original, and publishes again what it was
 // when it was an event.
 //
+// [Safe] is for every command that prints what others wrote.
+//
 // It doesn't fail: what can't be read is shown as the bytes that it is.
 package letters

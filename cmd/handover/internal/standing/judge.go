@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"handover.io/cmd/handover/internal/letters"
 	"handover.io/cmd/handover/internal/parts"
 	"handover.io/internal/bus"
 	"handover.io/pkg/event"
@@ -166,14 +167,14 @@ func fullness(s bus.StreamStatus) float64 {
 
 func (w Work) lag() string { return short(time.Duration(w.Lag * float64(time.Second))) }
 
-// brief is as much of an error as a sentence bears, on one line; the log has all of it.
+// brief is as much of an error as a sentence bears, on one line and visible; the log has all of it.
 func brief(problem string) string {
 	const enough = 240
 	words := []rune(strings.Join(strings.Fields(problem), " "))
 	if len(words) > enough {
 		words = append(words[:enough], '…')
 	}
-	return string(words)
+	return letters.Safe(string(words))
 }
 
 // short is an age in its two largest units.

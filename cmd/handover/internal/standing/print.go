@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"handover.io/cmd/handover/internal/letters"
 	"handover.io/cmd/handover/internal/parts"
 )
 
@@ -187,7 +188,14 @@ func table(w io.Writer, show bool, head string, rows func(row func(format string
 	fmt.Fprintln(w)
 	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(out, head)
-	rows(func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) })
+	rows(func(format string, args ...any) {
+		for i, arg := range args {
+			if text, ok := arg.(string); ok { // ids and subjects are others' texts
+				args[i] = letters.Safe(text)
+			}
+		}
+		fmt.Fprintf(out, format+"\n", args...)
+	})
 	_ = out.Flush()
 }
 
