@@ -36,7 +36,7 @@ type Part struct {
 var Parts = []Part{
 	{Name: "api", Only: "api"},
 	{Name: "expander", Only: "api", late: lateBulk, work: "operation", look: "the log of the API says why"},
-	{Name: "relay", Only: "relay", late: late, work: "message", look: "is the broker there and not full?"},
+	{Name: "relay", Only: "relay", late: late, work: "message", look: "is the broker there and not full? one whose disk was full takes nothing until it is restarted"},
 	{Name: event.ConsumerReassigner, Only: "reassigner", late: late, work: "role change", look: "is the database slow, or a batch failing?"},
 	{Name: event.ConsumerReassignerBulk, Only: "reassigner", late: lateBulk, work: "role change", look: "is the database slow, or a batch failing?"},
 	{Name: event.ConsumerNotifier, Only: "notifier", late: late, work: "announcement", look: "is the database slow, or a batch failing?"},
