@@ -21,9 +21,10 @@ const (
 	// settleFor is how long the transactions that had begun may take until they are waited for no more.
 	settleFor = time.Minute
 
-	lastMove   = `SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('moves', 'key')), 0)`
-	lastEntry  = `SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('outbox', 'key')), 0)`
-	writersNow = `SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint`
+	lastMove  = `SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('moves', 'key')), 0)`
+	lastEntry = `SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('outbox', 'key')), 0)`
+	// A number of its own, which is past those of all who write now: the end of a snapshot is only past those who have ended.
+	writersNow = `SELECT pg_current_xact_id()::text::bigint`
 	settled    = `SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint >= $1`
 	moveAtKey  = `SELECT key, moved_at FROM moves WHERE key >= $1 ORDER BY key LIMIT 1`
 	entryAtKey = `SELECT key, created_at FROM outbox WHERE key >= $1 ORDER BY key LIMIT 1`

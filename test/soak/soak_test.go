@@ -5,6 +5,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -110,7 +111,7 @@ func (w *world) sendAgain() {
 	}
 	for _, t := range w.tenants {
 		t.mu.Lock()
-		again := t.sent
+		again := slices.Clone(t.sent)
 		t.mu.Unlock()
 		for _, s := range again {
 			t.publish(s.m)
