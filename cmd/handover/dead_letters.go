@@ -234,7 +234,7 @@ func (c *changing) show(ctx context.Context, a *app, s *servers, filter journal.
 			}
 		}
 		fmt.Fprintln(a.stderr, last)
-		return nil
+		return a.sayLeft(ctx, s, filter, a.stderr)
 	}
 	if len(found) > 0 {
 		letters.Table(a.stdout, found, now, c.column, c.would)
@@ -242,8 +242,49 @@ func (c *changing) show(ctx context.Context, a *app, s *servers, filter journal.
 	if n := total - int64(len(found)); n > 0 {
 		fmt.Fprintf(a.stdout, "… and %d more; dead-letters list shows them.\n", n)
 	}
+	if err := a.sayLeft(ctx, s, filter, a.stdout); err != nil {
+		return err
+	}
 	_, err = fmt.Fprintln(a.stdout, last)
 	return err
+}
+
+// leftUnderWay is how many letters the filters would choose but for their state: retried, so that nobody knows yet what
+// comes of them, they are neither taken nor gone.
+func leftUnderWay(ctx context.Context, s *servers, filter journal.LetterFilter) (n int64, err error) {
+	if filter.State != journal.Dead {
+		return 0, nil
+	}
+	filter.State = journal.Retried
+	groups, err := journal.LetterGroups(ctx, s.pool, filter)
+	for _, g := range groups {
+		n += g.Count
+	}
+	return n, err
+}
+
+// sayLeft says to w, and with --json as the last line, what was left because it is under way.
+func (a *app) sayLeft(ctx context.Context, s *servers, filter journal.LetterFilter, w io.Writer) error {
+	n, err := leftUnderWay(ctx, s, filter)
+	if err != nil || n == 0 {
+		return err
+	}
+	if a.json {
+		if err := a.line(map[string]int64{"left_under_way": n}); err != nil {
+			return err
+		}
+		w = a.stderr
+	}
+	_, err = fmt.Fprintln(w, underWay(n))
+	return err
+}
+
+func underWay(n int64) string {
+	are, were := "are", "were"
+	if n == 1 {
+		are, were = "is", "was"
+	}
+	return fmt.Sprintf("%d %s under way (retried) and %s left; look again: handover dead-letters list --state retried", n, are, were)
 }
 
 // each hands do the letters in pages, and keeps the record of it. What do counts goes there.

@@ -65,5 +65,5 @@ func (a *app) drop(ctx context.Context, d *changing, s *servers, filter journal.
 		return nil
 	})
 	a.sumUp(a.stdout, "Dead letters", counts, "dropped", "left_as_they_were")
-	return err
+	return errors.Join(err, a.sayLeft(ctx, s, filter, a.stdout))
 }

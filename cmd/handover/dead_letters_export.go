@@ -48,15 +48,28 @@ mending needs no publishing either: retry it.`,
 					return err
 				}
 				if file == "" {
-					_, err := export(cmd.Context(), s, filter, a.stdout)
+					if _, err := export(cmd.Context(), s, filter, a.stdout); err != nil {
+						return err
+					}
+					left, err := leftUnderWay(cmd.Context(), s, filter)
+					if left > 0 {
+						fmt.Fprintln(a.stderr, underWay(left))
+					}
 					return err
 				}
 				n, err := exportTo(cmd.Context(), s, filter, file)
 				if err != nil {
 					return err
 				}
-				return a.print(map[string]any{"exported": n, "file": file}, func(w io.Writer) {
+				left, err := leftUnderWay(cmd.Context(), s, filter)
+				if err != nil {
+					return err
+				}
+				return a.print(map[string]any{"exported": n, "file": file, "left_under_way": left}, func(w io.Writer) {
 					fmt.Fprintf(w, "Wrote %s to %s.\n", letters.Count(n, "dead letter"), file)
+					if left > 0 {
+						fmt.Fprintln(w, underWay(left))
+					}
 				})
 			})
 		},

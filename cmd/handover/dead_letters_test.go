@@ -180,6 +180,15 @@ func TestDeadLetters(t *testing.T) {
 	// Nobody handles it.
 	b.says(1, unknown+"  under way", "retry", unknown, "--apply", "--wait", "50ms")
 	b.says(0, unknown, "list", "--state", "retried")
+	const left = "1 is under way (retried) and was left; look again"
+	b.says(0, left, "drop", "--reason", "owner_unknown", "--because", "x")
+	b.says(0, left, "drop", "--reason", "owner_unknown", "--because", "x", "--apply")
+	b.says(0, `{"left_under_way":1}`, "drop", "--reason", "owner_unknown", "--because", "x", "--apply", "--json")
+	b.says(0, left, "export", "--reason", "owner_unknown")
+	b.says(0, `"left_under_way": 1`, "export", "--reason", "owner_unknown", "--output", filepath.Join(t.TempDir(), "x"), "--json")
+	if said := b.give(0, "drop", "--reason", "override_refused"); strings.Contains(said, "under way") {
+		t.Errorf("none is under way: %s", said)
+	}
 
 	stop := b.handleRetries()
 	b.says(1, "dead again: owner_unknown", "retry", unknown, "--apply", "--as", "ops")
@@ -216,6 +225,8 @@ func TestDeadLetters(t *testing.T) {
 		`dead-letters retry done {"recorded": 1, "tasks_moved": 0}`,
 		`dead-letters retry done {"dead_otherwise": 1}`,
 		`dead-letters retry done {"dead_again": 1}`,
+		`dead-letters drop done {}`,
+		`dead-letters drop done {}`,
 		`dead-letters retry failed {"under_way": 1}`,
 	}
 	if diff := cmp.Diff(want, did); diff != "" || runs[5].Actor != "ops" {
