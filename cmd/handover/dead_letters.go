@@ -149,6 +149,9 @@ func (a *app) onLetters(ctx context.Context, f *chosen, args []string, do func(s
 		return err
 	}
 	defer s.close()
+	if err := (naming{tenants: nameOf(a.target.Tenant, "").tenants, letters: true}).check(ctx, s.pool, nil); err != nil {
+		return err
+	}
 	var now time.Time
 	if err := s.pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now); err != nil {
 		return failed(fmt.Errorf("database: %w", err))
@@ -224,6 +227,9 @@ func (c *changing) show(ctx context.Context, a *app, s *servers, filter journal.
 		return err
 	}
 	last := fmt.Sprintf("Nothing was done: with --apply, %s would be %s.", letters.Count(total, "dead letter"), c.verb)
+	if total == 0 {
+		last = fmt.Sprintf("Nothing was done, and nothing is to be done: no dead letter would be %s.", c.verb)
+	}
 	if a.json {
 		for _, l := range found {
 			if err := a.line(struct {

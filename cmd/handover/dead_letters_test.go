@@ -152,18 +152,19 @@ func TestDeadLetters(t *testing.T) {
 
 	// Wrong command lines do nothing and say which flag.
 	for want, args := range map[string][]string{
-		"--reason":         {"list", "--reason", "nope"},
-		"--state":          {"list", "--state", "nope"},
-		"--consumer":       {"list", "--consumer", "nope"},
-		"--since":          {"list", "--since", "yesterday"},
-		"--older-than":     {"list", "--older-than", "-2h"},
-		"--limit":          {"list", "--limit", "0"},
-		"--tenant":         {"list", "--tenant", "ACME"},
-		"KEY":              {"show", "x"},
-		"keys or filters":  {"retry", "1", "--reason", "invalid"},
-		"or --all":         {"retry", "--apply"},
-		"--because":        {"drop", "--all", "--apply"},
-		"which dead lette": {"export"},
+		"--reason":                            {"list", "--reason", "nope"},
+		"--state":                             {"list", "--state", "nope"},
+		"--consumer":                          {"list", "--consumer", "nope"},
+		"--since":                             {"list", "--since", "yesterday"},
+		"--older-than":                        {"list", "--older-than", "-2h"},
+		"--limit":                             {"list", "--limit", "0"},
+		"--tenant":                            {"list", "--tenant", "ACME"},
+		`--tenant: there is no tenant "nope"`: {"list", "--tenant", "nope"},
+		"KEY":                                 {"show", "x"},
+		"keys or filters":                     {"retry", "1", "--reason", "invalid"},
+		"or --all":                            {"retry", "--apply"},
+		"--because":                           {"drop", "--all", "--apply"},
+		"which dead lette":                    {"export"},
 	} {
 		b.says(2, want, args...)
 	}

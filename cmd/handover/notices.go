@@ -102,12 +102,15 @@ func (f *picked) narrow(tenant string) bool {
 }
 
 // onNotices opens the database and hands do what reads and decides about notices.
-func (a *app) onNotices(ctx context.Context, do func(s *servers, n *notify.Notifier) error) error {
+func (a *app) onNotices(ctx context.Context, account string, do func(s *servers, n *notify.Notifier) error) error {
 	s, err := a.open(ctx, "notices", false)
 	if err != nil {
 		return err
 	}
 	defer s.close()
+	if err := nameOf(a.target.Tenant, account).check(ctx, s.pool, nil); err != nil {
+		return err
+	}
 	err = do(s, notify.New(s.pool, notify.Config{}))
 	var said *failedError
 	if errors.As(err, &said) {
@@ -164,7 +167,7 @@ Exit code 1 when, without filters, anything is listed.
 				return err
 			}
 			search.Attention = !all && len(f.states) == 0
-			return a.onNotices(cmd.Context(), func(_ *servers, n *notify.Notifier) error {
+			return a.onNotices(cmd.Context(), f.account, func(_ *servers, n *notify.Notifier) error {
 				hold, err := n.Held(cmd.Context())
 				if err != nil {
 					return err
@@ -231,7 +234,7 @@ func (a *app) noticesShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.onNotices(cmd.Context(), func(_ *servers, n *notify.Notifier) error {
+			return a.onNotices(cmd.Context(), "", func(_ *servers, n *notify.Notifier) error {
 				d, err := n.Show(cmd.Context(), search.IDs[0])
 				if err != nil {
 					return fmt.Errorf("ID %d: %w", search.IDs[0], err)

@@ -96,7 +96,7 @@ func (d *deciding) command(a *app) *cobra.Command {
 			case len(args) == 0 && len(search.States) == 0:
 				search.States = d.states
 			}
-			return a.onNotices(cmd.Context(), func(s *servers, n *notify.Notifier) error { return d.run(cmd.Context(), a, s, n, search) })
+			return a.onNotices(cmd.Context(), d.account, func(s *servers, n *notify.Notifier) error { return d.run(cmd.Context(), a, s, n, search) })
 		},
 	}
 	d.flags(c, d.states...)
@@ -198,6 +198,10 @@ func (d *deciding) show(ctx context.Context, a *app, n *notify.Notifier, found [
 			if detail, err := n.Show(ctx, found[0].ID); err == nil && detail.Text != "" {
 				fmt.Fprintf(w, "\nThe mail, to %s:\n\n%s\n", detail.To, safeLines(detail.Text))
 			}
+		}
+		if len(found) == 0 {
+			fmt.Fprintln(w, "Nothing was done, and nothing is to be done: there is no such notice.")
+			return
 		}
 		fmt.Fprintf(w, "Nothing was done: with --apply, %s would be %s.\n", countOf(len(found), "notice"), strings.TrimPrefix(d.done, "to be "))
 	})

@@ -27,7 +27,7 @@ gathering and closing, and nothing is lost. Mails that are just being sent go ou
 			if because == "" {
 				return errors.New("--because: say why, for those who find mails on hold")
 			}
-			return a.onNotices(cmd.Context(), func(s *servers, n *notify.Notifier) error {
+			return a.onNotices(cmd.Context(), "", func(s *servers, n *notify.Notifier) error {
 				if !apply {
 					hold, err := n.Held(cmd.Context())
 					if err != nil {
@@ -81,7 +81,7 @@ go out as ever.
   handover notices release --sent-before 2026-03-01T09:40:00Z --apply     # restored; down since 9:40`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.onNotices(cmd.Context(), func(s *servers, n *notify.Notifier) error {
+			return a.onNotices(cmd.Context(), "", func(s *servers, n *notify.Notifier) error {
 				hold, err := n.Held(cmd.Context())
 				if err != nil {
 					return err

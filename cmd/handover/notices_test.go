@@ -23,6 +23,8 @@ func TestNotices(t *testing.T) {
 		}
 		return out.String()
 	}
+	give(2, `--tenant: there is no tenant "nope"`, "list", "--tenant", "nope")
+	give(2, `--account: nothing is known of an account "nope"`, "list", "--account", "nope")
 	give(0, "No mail needs a person.", "list")
 	testkit.Exec(t, pool, `INSERT INTO tenants (tenant_id) VALUES ('demo')`)
 	testkit.Exec(t, pool, `

@@ -171,6 +171,12 @@ func (a *app) replay(ctx context.Context, f replayFlags) error {
 			return fmt.Errorf("run %d replays the stream", run.ID)
 		}
 	}
+	if run == nil {
+		of := naming{tenants: f.of.Tenants, accounts: f.of.Accounts}
+		if err := of.check(ctx, s.pool, onStream(ctx, s, order)); err != nil {
+			return err
+		}
+	}
 	writers, err := postgres.Open(ctx, s.DatabaseURL, postgres.Options{MaxConns: 3, Writer: true})
 	if err != nil {
 		return err
@@ -180,6 +186,20 @@ func (a *app) replay(ctx context.Context, f replayFlags) error {
 		return a.applyReplay(ctx, f, replaying(writers, s.bus, order, nil), order, run)
 	}
 	return a.foreseeReplay(ctx, writers, s.bus, order, run)
+}
+
+// onStream tells whether the part of the stream that is replayed knows an account. A database that was restored may not.
+func onStream(ctx context.Context, s *servers, o replay.Order) func(account string) (bool, error) {
+	if o.From != replay.FromStream {
+		return nil
+	}
+	r := replaying(s.pool, s.bus, replay.Order{}, nil)
+	return func(account string) (bool, error) {
+		of := o.Selection
+		of.Accounts = []string{account}
+		said, err := r.Foresee(ctx, of, 0, func(replay.Progress) {})
+		return said.Messages > 0, err
+	}
 }
 
 // resumed is a run that isn't done, and what it was asked to do.

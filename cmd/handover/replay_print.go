@@ -139,7 +139,16 @@ func (f forecast) print(w io.Writer) {
 			fmt.Fprintf(w, "… and %s more\n", thousands(more))
 		}
 	}
+	if f.idle() {
+		fmt.Fprintln(w, "\nNothing was done, and nothing is to be done.")
+		return
+	}
 	fmt.Fprintln(w, "\nNothing was done. Give the same command with --apply to do it.")
+}
+
+// idle tells whether the replay would change nothing.
+func (f forecast) idle() bool {
+	return f.Missing+f.NewDeadLetters()+f.Restored+f.Differed+f.Owners+f.TasksMoved == 0
 }
 
 func orNobody(person string) string {

@@ -101,6 +101,9 @@ func (a *app) verify(ctx context.Context, o verify.Options, fix, apply bool, as 
 		return err
 	}
 	defer s.close()
+	if err := nameOf(o.Tenant, o.Account).check(ctx, s.pool, nil); err != nil {
+		return err
+	}
 	var broker verify.Broker
 	if s.bus != nil {
 		broker = verifiedBroker(s.bus)
@@ -197,6 +200,8 @@ func (v verified) print(out io.Writer) {
 			m.Accounts, m.Written, m.TasksMoved, m.HandedOn, m.Announced, m.Republish, m.Operations)
 	case v.Mendable != nil && *v.Mendable == verify.Mendable{}:
 		fmt.Fprintln(out, "There is nothing to mend.")
+	case v.Mendable != nil && *v.Mendable == verify.Mendable{Others: v.Mendable.Others}:
+		fmt.Fprintf(out, "There is nothing that this mends; %d findings are for the commands above.\n", v.Mendable.Others)
 	case v.Mendable != nil:
 		m := v.Mendable
 		fmt.Fprintf(out, "Would count and fold again %d accounts, hand on %d roles and people's tasks, announce %d moves, publish again %d messages,\n"+
