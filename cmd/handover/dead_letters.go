@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"handover.io/cmd/handover/internal/letters"
+	"handover.io/cmd/handover/internal/safe"
 	"handover.io/internal/journal"
 	"handover.io/pkg/event"
 )
@@ -180,7 +181,7 @@ func missing(filter journal.LetterFilter, found []journal.Letter) error {
 
 // line prints v as a line of JSON that no terminal obeys.
 func (a *app) line(v any) error {
-	text, err := letters.Line(v)
+	text, err := safe.Line(v)
 	if err == nil {
 		_, err = a.stdout.Write(text)
 	}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"handover.io/cmd/handover/internal/letters"
+	"handover.io/cmd/handover/internal/safe"
 	"handover.io/internal/journal"
 	"handover.io/internal/postgres"
 	"handover.io/pkg/event"
@@ -258,6 +259,6 @@ func (a *app) printRetried(r retried) error {
 	case cameUnderWay:
 		said = "under way"
 	}
-	_, err := fmt.Fprintf(a.stdout, "%d  %s\n", r.Key, letters.Safe(said))
+	_, err := fmt.Fprintf(a.stdout, "%d  %s\n", r.Key, safe.Text(said))
 	return err
 }

@@ -8,6 +8,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"handover.io/cmd/handover/internal/safe"
 	"handover.io/cmd/handover/internal/target"
 	"handover.io/internal/service"
 )
@@ -82,11 +84,11 @@ Exit codes: 0 done, 1 failed or done in part, 2 wrong usage or configuration.`,
 		return 0
 	case errors.As(err, &failed):
 		if failed.err != nil {
-			fmt.Fprintln(stderr, "Error:", failed.err)
+			fmt.Fprintln(stderr, "Error:", safe.Lines(failed.err.Error()))
 		}
 		return 1
 	}
-	fmt.Fprintln(stderr, "Error:", err)
+	fmt.Fprintln(stderr, "Error:", safe.Lines(err.Error()))
 	fmt.Fprintln(stderr, "See handover --help, or --help of the command.")
 	return 2
 }
@@ -129,15 +131,20 @@ func (a *app) tenantFlag(c *cobra.Command) {
 	c.PersistentFlags().StringVar(&a.target.Tenant, "tenant", "", "tenant; that of the local run unless given")
 }
 
-// print writes v as JSON, or lets text write it for people.
+// print writes v as JSON, or lets text write it for people; neither can control a terminal.
 func (a *app) print(v any, text func(io.Writer)) error {
 	if !a.json {
-		text(a.stdout)
+		text(safe.Writer{Writer: a.stdout})
 		return nil
 	}
-	out := json.NewEncoder(a.stdout)
+	var said bytes.Buffer
+	out := json.NewEncoder(&said)
 	out.SetIndent("", "  ")
-	return out.Encode(v)
+	err := out.Encode(v)
+	if err == nil {
+		_, err = a.stdout.Write(safe.JSON(said.Bytes()))
+	}
+	return err
 }
 
 // version is that of the module, else the commit that it was built from.

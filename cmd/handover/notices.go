@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"handover.io/cmd/handover/internal/letters"
+	"handover.io/cmd/handover/internal/safe"
 	"handover.io/internal/notify"
 	"handover.io/pkg/event"
 )
@@ -201,7 +201,7 @@ Exit code 1 when, without filters, anything is listed.
 func sayHold(w io.Writer, hold *notify.MailHold) {
 	if hold != nil {
 		fmt.Fprintf(w, "Mails are on hold since %s, by %s: %s.\nhandover notices release says what would go out.\n\n",
-			minute(&hold.Since), letters.Safe(hold.By), letters.Safe(hold.Reason))
+			minute(&hold.Since), safe.Text(hold.By), safe.Text(hold.Reason))
 	}
 }
 
@@ -216,8 +216,8 @@ func noticeTable(w io.Writer, found []notify.Notice) {
 		if account == "" {
 			account = "(all)"
 		}
-		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", n.ID, n.TenantID, letters.Safe(n.RecipientID), letters.Safe(account), n.State, n.Tasks,
-			minute(&n.CloseAt), letters.Safe(n.Problem))
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", n.ID, n.TenantID, safe.Text(n.RecipientID), safe.Text(account), n.State, n.Tasks,
+			minute(&n.CloseAt), safe.Text(n.Problem))
 	}
 	_ = table.Flush()
 }
@@ -286,7 +286,7 @@ func showNotice(w io.Writer, d notify.Detail) {
 			if t.Code != nil {
 				code = strconv.Itoa(*t.Code)
 			}
-			fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\n", second(t.StartedAt), end, outcome, code, letters.Safe(t.Response))
+			fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\n", second(t.StartedAt), end, outcome, code, safe.Text(t.Response))
 		}
 		_ = table.Flush()
 	}
@@ -296,13 +296,13 @@ func showNotice(w io.Writer, d notify.Detail) {
 		if from == "" {
 			from = "nobody"
 		}
-		fmt.Fprintf(w, "  %s  %s on %s, %d from %s, by %s (%s): %s\n", second(m.MovedAt), m.Kind, letters.Safe(m.AccountID), len(m.Tasks), letters.Safe(from),
-			letters.Safe(m.MovedBy), letters.Safe(m.Reason), letters.Safe(strings.Join(m.Tasks[:min(len(m.Tasks), 10)], ", ")))
+		fmt.Fprintf(w, "  %s  %s on %s, %d from %s, by %s (%s): %s\n", second(m.MovedAt), m.Kind, safe.Text(m.AccountID), len(m.Tasks), safe.Text(from),
+			safe.Text(m.MovedBy), safe.Text(m.Reason), safe.Text(strings.Join(m.Tasks[:min(len(m.Tasks), 10)], ", ")))
 	}
 	if d.Header == "" {
 		fmt.Fprintln(w, "\nThe mail isn't written, or isn't kept any more.")
 	} else {
-		fmt.Fprintf(w, "\nThe mail, to %s:\n\n%s\n\n%s\n", letters.Safe(d.To), safeLines(d.Header), safeLines(d.Text))
+		fmt.Fprintf(w, "\nThe mail, to %s:\n\n%s\n\n%s\n", safe.Text(d.To), safe.Lines(d.Header), safe.Lines(d.Text))
 	}
 	if next := whatNext(d.Notice); next != "" {
 		fmt.Fprintln(w, next)
@@ -313,19 +313,11 @@ func showNotice(w io.Writer, d notify.Detail) {
 func whatNext(n notify.Notice) string {
 	switch n.State {
 	case notify.Ambiguous:
-		return fmt.Sprintf("Ask %s. If it arrived: handover notices settle %d --apply. If not: handover notices resend %d --apply.", letters.Safe(n.RecipientID), n.ID, n.ID)
+		return fmt.Sprintf("Ask %s. If it arrived: handover notices settle %d --apply. If not: handover notices resend %d --apply.", safe.Text(n.RecipientID), n.ID, n.ID)
 	case notify.Undeliverable:
 		return fmt.Sprintf("Put right what the problem says, then: handover notices resend %d --apply. It is written anew, as things are then.", n.ID)
 	}
 	return ""
-}
-
-func safeLines(s string) string {
-	lines := strings.Split(s, "\n")
-	for i, line := range lines {
-		lines[i] = letters.Safe(line)
-	}
-	return strings.Join(lines, "\n")
 }
 
 func second(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") }

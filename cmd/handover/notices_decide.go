@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"handover.io/cmd/handover/internal/safe"
 	"handover.io/internal/journal"
 	"handover.io/internal/notify"
 )
@@ -196,7 +197,7 @@ func (d *deciding) show(ctx context.Context, a *app, n *notify.Notifier, found [
 		}
 		if len(found) == 1 && found[0].State == notify.Ambiguous {
 			if detail, err := n.Show(ctx, found[0].ID); err == nil && detail.Text != "" {
-				fmt.Fprintf(w, "\nThe mail, to %s:\n\n%s\n", detail.To, safeLines(detail.Text))
+				fmt.Fprintf(w, "\nThe mail, to %s:\n\n%s\n", safe.Text(detail.To), safe.Lines(detail.Text))
 			}
 		}
 		if len(found) == 0 {

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"handover.io/cmd/handover/internal/safe"
 	"handover.io/internal/journal"
 	"handover.io/internal/replay"
 )
@@ -132,7 +133,7 @@ func (f forecast) print(w io.Writer) {
 		table = tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(table, "TENANT\tACCOUNT\tTASK\tFROM\tTO")
 		for _, m := range f.Moves {
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", m.TenantID, m.AccountID, m.TaskID, orNobody(m.From), orNobody(m.To))
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", m.TenantID, safe.Text(m.AccountID), safe.Text(m.TaskID), safe.Text(orNobody(m.From)), safe.Text(orNobody(m.To)))
 		}
 		_ = table.Flush()
 		if more := f.TasksMoved - len(f.Moves); more > 0 {
@@ -232,12 +233,12 @@ func (a *app) replayShow() *cobra.Command {
 			}
 			return failed(a.print(run, func(w io.Writer) {
 				printRuns(w, []journal.Run{*run})
-				fmt.Fprintf(w, "\nAsked for  %s\nCame to    %s\n", run.Arguments, run.Counts)
+				fmt.Fprintf(w, "\nAsked for  %s\nCame to    %s\n", safe.Text(string(run.Arguments)), safe.Text(string(run.Counts)))
 				if run.Cursor != "" {
 					fmt.Fprintf(w, "Is at      %s\n", run.Cursor)
 				}
 				if run.Problem != "" {
-					fmt.Fprintf(w, "Problem    %s\n", run.Problem)
+					fmt.Fprintf(w, "Problem    %s\n", safe.Text(run.Problem))
 				}
 				if run.State != "done" {
 					fmt.Fprintf(w, "\nGo on with: handover replay --resume=%d --apply\n", run.ID)
@@ -251,7 +252,7 @@ func printRuns(w io.Writer, runs []journal.Run) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "RUN\tSTATE\tBY\tSTARTED\tENDED\tARGUMENTS")
 	for _, r := range runs {
-		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.State, r.Actor, minute(&r.StartedAt), minute(r.EndedAt), r.Arguments)
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.State, safe.Text(r.Actor), minute(&r.StartedAt), minute(r.EndedAt), safe.Text(string(r.Arguments)))
 	}
 	_ = table.Flush()
 }

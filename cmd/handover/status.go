@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -102,7 +101,7 @@ func (a *app) watchStatus(ctx context.Context, every time.Duration, look func(co
 // printAgain prints over what it printed before on a terminal, and elsewhere below it.
 func (a *app) printAgain(s standing.Standing) error {
 	if a.json {
-		return json.NewEncoder(a.stdout).Encode(s)
+		return a.line(s)
 	}
 	var text bytes.Buffer
 	s.Print(&text)

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"handover.io/cmd/handover/internal/letters"
+	"handover.io/cmd/handover/internal/safe"
 	"handover.io/internal/bus"
 	"handover.io/internal/operation"
 	"handover.io/internal/service"
@@ -183,12 +183,12 @@ func (v verified) print(out io.Writer) {
 		}
 		fmt.Fprintf(out, "\n%s %s (%d): %s\n", mark, r.Kind, r.Count, r.What)
 		for _, f := range r.Findings[:min(findingsShown, len(r.Findings))] {
-			fmt.Fprintf(out, "    %s\n", letters.Safe(f.Says))
+			fmt.Fprintf(out, "    %s\n", safe.Text(f.Says))
 		}
 		if r.Count > findingsShown {
 			fmt.Fprintf(out, "    … and %d more (--json lists them)\n", r.Count-findingsShown)
 		}
-		fmt.Fprintf(out, "  → %s\n", letters.Safe(r.Remedy))
+		fmt.Fprintf(out, "  → %s\n", safe.Text(r.Remedy))
 	}
 	fmt.Fprintln(out)
 	switch {

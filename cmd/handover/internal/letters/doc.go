@@ -1,9 +1,8 @@
 // Package letters shows dead letters to people and hands out their originals. A dead letter holds what a stranger sent, or
 // somebody who made a mistake.
 //
-// Invariant: whatever a message holds, what is shown of it is text: no control character, no direction mark, nothing that
-// a terminal would obey. What is exported is valid JSON that says the same as the original, and publishes again what it was
-// when it was an event.
+// Invariant: whatever a message holds, what is shown of it is text that no terminal obeys (package safe). What is exported
+// is valid JSON that says the same as the original, and publishes again what it was when it was an event.
 //
 // [Safe] is for every command that prints what others wrote.
 //

@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"handover.io/cmd/handover/internal/safe"
 	"handover.io/internal/journal"
 	"handover.io/internal/rawjson"
 	"handover.io/pkg/event"
@@ -56,7 +57,7 @@ func Export(l journal.Letter) ([]byte, error) {
 	if o.err != nil {
 		return nil, o.err
 	}
-	return SafeJSON(append(append([]byte{'{'}, o.b.Bytes()...), "}\n"...)), nil
+	return safe.JSON(append(append([]byte{'{'}, o.b.Bytes()...), "}\n"...)), nil
 }
 
 // members are those of an object that is being written.
@@ -74,7 +75,7 @@ func (o *members) name(n []byte) {
 }
 
 func (o *members) json(v any) {
-	text, err := Line(v)
+	text, err := safe.Line(v)
 	if err != nil && o.err == nil {
 		o.err = err
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode"
 
+	"handover.io/cmd/handover/internal/safe"
 	"handover.io/internal/journal"
 	"handover.io/pkg/event"
 )
@@ -39,7 +40,7 @@ func FuzzLetter(f *testing.F) {
 		Table(&shown, []journal.Letter{l}, time.Unix(2e9, 0), "WHY", Detail)
 		visible(t, shown.String())
 		for _, v := range []any{l, FullOf(l)} {
-			line, err := Line(v)
+			line, err := safe.Line(v)
 			if err != nil || bytes.Count(line, []byte("\n")) != 1 {
 				t.Fatalf("%q, %v", line, err)
 			}
@@ -75,7 +76,7 @@ func FuzzSafeJSON(f *testing.F) {
 		if json.Unmarshal(text, &was) != nil {
 			return
 		}
-		safe := SafeJSON(text)
+		safe := safe.JSON(text)
 		visible(t, string(safe))
 		if err := json.Unmarshal(safe, &is); err != nil || !reflect.DeepEqual(was, is) {
 			t.Fatalf("%q became %q: %v", text, safe, err)

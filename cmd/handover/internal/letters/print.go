@@ -15,6 +15,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"handover.io/cmd/handover/internal/safe"
 	"handover.io/internal/journal"
 )
 
@@ -31,8 +32,8 @@ func Table(w io.Writer, letters []journal.Letter, now time.Time, last string, te
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "KEY\tSTATE\tAGE\tTENANT\tCONSUMER\tREASON\tTRIES\t%s\n", last)
 	for _, l := range letters {
-		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", l.Key, l.State, Age(now.Sub(l.CreatedAt)), orDash(l.TenantID), Safe(l.Consumer),
-			Safe(l.Reason), l.Tries, cut(Safe(text(l)), shownDetail))
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", l.Key, l.State, Age(now.Sub(l.CreatedAt)), orDash(l.TenantID), safe.Text(l.Consumer),
+			safe.Text(l.Reason), l.Tries, cut(safe.Text(text(l)), shownDetail))
 	}
 	_ = table.Flush()
 }
@@ -42,7 +43,7 @@ func Groups(w io.Writer, groups []journal.LetterGroup, now time.Time) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "LETTERS\tSTATE\tTENANT\tCONSUMER\tREASON\tOLDEST\tNEWEST")
 	for _, g := range groups {
-		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", g.Count, g.State, orDash(g.TenantID), Safe(g.Consumer), Safe(g.Reason), Age(now.Sub(g.OldestAt)), Age(now.Sub(g.NewestAt)))
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", g.Count, g.State, orDash(g.TenantID), safe.Text(g.Consumer), safe.Text(g.Reason), Age(now.Sub(g.OldestAt)), Age(now.Sub(g.NewestAt)))
 	}
 	_ = table.Flush()
 }
@@ -95,7 +96,7 @@ func Age(d time.Duration) string {
 func Show(w io.Writer, l journal.Letter, now time.Time) {
 	fmt.Fprintf(w, "Dead letter %d: %s, first seen %s (%s ago)\n\n", l.Key, l.State, l.CreatedAt.UTC().Format(time.RFC3339), Age(now.Sub(l.CreatedAt)))
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row := func(name, value string) { fmt.Fprintf(table, "  %s\t%s\n", name, Safe(value)) }
+	row := func(name, value string) { fmt.Fprintf(table, "  %s\t%s\n", name, safe.Text(value)) }
 	row("reason", l.Reason)
 	row("why", strings.TrimPrefix(l.Detail, l.Reason+": "))
 	if l.State != journal.Dead && l.State != journal.Retried {
@@ -121,7 +122,7 @@ func Show(w io.Writer, l journal.Letter, now time.Time) {
 	fmt.Fprintln(w, "\nOriginal")
 	for _, name := range slices.Sorted(maps.Keys(l.Header)) {
 		for _, v := range l.Header[name] {
-			fmt.Fprintf(w, "  %s: %s\n", Safe(name), Safe(v))
+			fmt.Fprintf(w, "  %s: %s\n", safe.Text(name), safe.Text(v))
 		}
 	}
 	fmt.Fprintf(w, "\n%s\n", original(l.Body))
@@ -137,7 +138,7 @@ func original(body []byte) string {
 		shown := body[:min(len(body), shownBody)]
 		return fmt.Sprintf("  %s of no JSON:\n  %s%s", Count(int64(len(body)), "byte"), strconv.Quote(string(shown)), more(len(body)-len(shown)))
 	}
-	text := SafeJSON(pretty.Bytes())
+	text := safe.JSON(pretty.Bytes())
 	shown := text[:min(len(text), shownBody)]
 	return "  " + strings.ToValidUTF8(string(shown), "") + more(len(text)-len(shown))
 }
@@ -203,5 +204,5 @@ func orDash(s string) string {
 	if s == "" {
 		return "-"
 	}
-	return Safe(s)
+	return safe.Text(s)
 }

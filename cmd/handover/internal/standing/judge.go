@@ -6,8 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"handover.io/cmd/handover/internal/letters"
 	"handover.io/cmd/handover/internal/parts"
+	"handover.io/cmd/handover/internal/safe"
 	"handover.io/internal/bus"
 	"handover.io/pkg/event"
 )
@@ -47,7 +47,7 @@ var Parts = []Part{
 // judge lists what needs somebody, the causes before the consequences.
 func (s Standing) judge() []string {
 	out := []string{}
-	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, harmless(args)...)) }
 	if !s.Database.Answers {
 		say("the database doesn't answer (%s): start it, or mend what it says; everything waits for it and goes on by itself", brief(s.Database.Problem))
 	}
@@ -174,7 +174,7 @@ func brief(problem string) string {
 	if len(words) > enough {
 		words = append(words[:enough], '…')
 	}
-	return letters.Safe(string(words))
+	return safe.Text(string(words))
 }
 
 // short is an age in its two largest units.

@@ -3,12 +3,13 @@ package standing
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
-	"handover.io/cmd/handover/internal/letters"
 	"handover.io/cmd/handover/internal/parts"
+	"handover.io/cmd/handover/internal/safe"
 )
 
 // Print shows everything to a person: what needs them first.
@@ -180,6 +181,17 @@ func (s Standing) printTroubles(w io.Writer) {
 	})
 }
 
+// harmless is what is said with the texts made harmless: they may be a stranger's.
+func harmless(said []any) []any {
+	out := slices.Clone(said)
+	for i, v := range out {
+		if text, is := v.(string); is {
+			out[i] = safe.Text(text)
+		}
+	}
+	return out
+}
+
 // table prints a table after an empty line, or nothing.
 func table(w io.Writer, show bool, head string, rows func(row func(format string, args ...any))) {
 	if !show {
@@ -188,14 +200,7 @@ func table(w io.Writer, show bool, head string, rows func(row func(format string
 	fmt.Fprintln(w)
 	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(out, head)
-	rows(func(format string, args ...any) {
-		for i, arg := range args {
-			if text, ok := arg.(string); ok { // ids and subjects are others' texts
-				args[i] = letters.Safe(text)
-			}
-		}
-		fmt.Fprintf(out, format+"\n", args...)
-	})
+	rows(func(format string, args ...any) { fmt.Fprintf(out, format+"\n", harmless(args)...) })
 	_ = out.Flush()
 }
 

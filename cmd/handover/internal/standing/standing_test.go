@@ -1,12 +1,14 @@
 package standing
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -149,6 +151,27 @@ func TestJudge(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What strangers and servers say can't control the terminal of whoever looks.
+func TestNothingControlsTheTerminal(t *testing.T) {
+	t.Parallel()
+	const evil = "a\x1b[2J\u009b31m\u202e\x07"
+	s := Standing{
+		At: noon, Database: Server{Answers: true}, Broker: Server{Answers: true},
+		DeadLetters: []DeadLetters{{evil, "reassigner", "invalid", 3, noon, "invalid: " + evil}},
+		Notices:     Notices{Hold: &notify.MailHold{By: evil, Reason: evil + "\n" + evil}, Undecided: []Notice{{RecipientID: evil, AccountID: evil, Subject: evil}}},
+		Runs:        []Run{{ID: 1, Command: "replay", Actor: evil, Cursor: evil}},
+		Operations:  []Operation{{ID: evil, Kind: evil}},
+	}
+	s.Attention = s.judge()
+	var out bytes.Buffer
+	s.Print(&out)
+	for _, r := range out.String() {
+		if r != '\n' && !unicode.IsPrint(r) {
+			t.Fatalf("%U in %q", r, &out)
+		}
 	}
 }
 

@@ -1,7 +1,6 @@
 package upload
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"sync/atomic"
@@ -9,6 +8,7 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 
+	"handover.io/cmd/handover/internal/safe"
 	"handover.io/cmd/handover/internal/tabular"
 )
 
@@ -54,13 +54,15 @@ func (c *countingReader) Read(b []byte) (int, error) {
 // Refused implements Reporter.
 func (p *Progress) Refused(row tabular.Problem) {
 	if p.errors != nil {
-		_ = json.NewEncoder(p.errors).Encode(row)
+		if line, err := safe.Line(row); err == nil {
+			_, _ = p.errors.Write(line)
+		}
 		return
 	}
 	if p.bar != nil {
 		_ = p.bar.Clear()
 	}
-	fmt.Fprintln(p.out, row.Error())
+	fmt.Fprintln(p.out, safe.Text(row.Error()))
 }
 
 // Progress implements Reporter.
@@ -80,7 +82,7 @@ func (p *Progress) Waiting(why error, patience time.Duration) {
 	if p.bar != nil {
 		_ = p.bar.Clear()
 	}
-	fmt.Fprintf(p.out, "Trying again for up to %v: %v\n", patience, why)
+	fmt.Fprintf(p.out, "Trying again for up to %v: %s\n", patience, safe.Text(why.Error()))
 }
 
 // Done takes the bar away and says how long everything took.

@@ -3,6 +3,7 @@ package upload_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -216,6 +218,24 @@ func TestRowsThatAreNoChangesSayWhy(t *testing.T) {
 		if _, err := change(t, p, "\n\n"+row); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
 		}
+	}
+}
+
+// What a file and a server say can't control a terminal.
+func TestRefusedRowsAreHarmless(t *testing.T) {
+	t.Parallel()
+	evil := tabular.Problem{Line: 2, ID: "\u009b2J", Field: "name", Problem: "is \x1b]0;owned\a \u202e"}
+	var out, file strings.Builder
+	upload.NewProgress(&out, false, "users", -1, nil).Refused(evil)
+	upload.NewProgress(&out, false, "users", -1, &file).Refused(evil)
+	for _, r := range out.String() + file.String() {
+		if r != '\n' && !unicode.IsPrint(r) {
+			t.Errorf("%U in %q", r, out.String()+file.String())
+		}
+	}
+	var read tabular.Problem
+	if err := json.Unmarshal([]byte(file.String()), &read); err != nil || read != evil || !strings.Contains(out.String(), `\u009b2J`) {
+		t.Errorf("%v %+v %q", err, read, out.String())
 	}
 }
 
