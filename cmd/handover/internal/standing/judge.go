@@ -132,8 +132,12 @@ func (s Standing) judgeLetters(say func(string, ...any)) {
 		if d.Count > 1 {
 			newest = "the newest: "
 		}
-		say("%s of %s in tenant %s: %s (%s%s): handover dead-letters list%s --reason %s shows them, dead-letters retry or drop settles them",
-			count(d.Count, "dead letter"), d.Consumer, d.TenantID, d.Reason, newest, brief(strings.TrimPrefix(d.Newest, d.Reason+": ")), flag("tenant", d.TenantID), d.Reason)
+		where := "without a tenant"
+		if d.TenantID != "" {
+			where = "in tenant " + d.TenantID
+		}
+		say("%s of %s %s: %s (%s%s): handover dead-letters list%s --reason %s shows them, dead-letters retry or drop settles them",
+			count(d.Count, "dead letter"), d.Consumer, where, d.Reason, newest, brief(strings.TrimPrefix(d.Newest, d.Reason+": ")), flag("tenant", d.TenantID), d.Reason)
 	}
 }
 

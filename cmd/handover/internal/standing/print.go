@@ -1,6 +1,7 @@
 package standing
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -51,7 +52,7 @@ func (s Standing) Print(w io.Writer) {
 	})
 	table(w, len(s.DeadLetters) > 0, "DEAD LETTERS\tTENANT\tCONSUMER\tREASON\tOLDEST", func(row func(string, ...any)) {
 		for _, d := range s.DeadLetters {
-			row("%d\t%s\t%s\t%s\t%s", d.Count, d.TenantID, d.Consumer, d.Reason, s.since(d.OldestAt))
+			row("%d\t%s\t%s\t%s\t%s", d.Count, cmp.Or(d.TenantID, "-"), d.Consumer, d.Reason, s.since(d.OldestAt))
 		}
 	})
 	table(w, len(s.Notices.Undecided) > 0, "AMBIGUOUS MAIL\tTENANT\tRECIPIENT\tACCOUNT\tOPENED\tSUBJECT", func(row func(string, ...any)) {

@@ -125,8 +125,8 @@ func TestJudge(t *testing.T) {
 			s.waits("relay", 2, time.Minute)
 		}, []string{"the broker doesn't answer (not connected): start it", "the relay is behind by 1m, 2 messages wait: it says: not connected"}},
 		"dead letters": {func(s *Standing) {
-			s.DeadLetters = []DeadLetters{{"demo", "reassigner", "invalid", 3, noon, "invalid: role: is no role"}, {"demo", "notifier", "rejected", 1, noon, "no"}}
-		}, []string{"3 dead letters of reassigner in tenant demo: invalid (the newest: role: is no role): handover dead-letters list --tenant demo --reason invalid shows them", "1 dead letter of notifier in tenant demo: rejected (no)"}},
+			s.DeadLetters = []DeadLetters{{"demo", "reassigner", "invalid", 3, noon, "invalid: role: is no role"}, {"demo", "notifier", "rejected", 1, noon, "no"}, {"", "reassigner", "not_cloudevent", 1, noon, "no"}}
+		}, []string{"3 dead letters of reassigner in tenant demo: invalid (the newest: role: is no role): handover dead-letters list --tenant demo --reason invalid shows them", "1 dead letter of notifier in tenant demo: rejected (no)", "1 dead letter of reassigner without a tenant: not_cloudevent (no): handover dead-letters list --reason not_cloudevent"}},
 		"ambiguous": {func(s *Standing) { s.Notices.Ambiguous = 1 }, []string{"1 mail may or may not have arrived"}},
 		"mails on hold": {func(s *Standing) {
 			s.Notices.Hold = &notify.MailHold{Since: *ago(time.Hour), Reason: "the database is older than its streams", By: "handover"}
