@@ -37,8 +37,8 @@ Mended, the file can be published as it is; handover publish says of each line w
   handover publish mend.ndjson --tenant acme
   handover dead-letters drop --reason invalid --tenant acme --because 'mended and published' --apply
 
-A mended event keeps its id, unless an event of that id was taken before (id_reused). What needs no
-mending needs no publishing either: retry it.`,
+What is published unmended becomes a dead letter again. What needs no mending needs no publishing either:
+retry it. A mended event keeps its id, unless an event of that id was taken before (id_reused).`,
 		Example: `  handover dead-letters export 17 18 > mend.ndjson
   handover dead-letters export --all --output dead-letters.ndjson
   handover dead-letters export --reason invalid | jq -c '.data.account_id = "acc-001"' | handover publish - --format ndjson`,
@@ -48,14 +48,16 @@ mending needs no publishing either: retry it.`,
 					return err
 				}
 				if file == "" {
-					if _, err := export(cmd.Context(), s, filter, a.stdout); err != nil {
+					n, err := export(cmd.Context(), s, filter, a.stdout)
+					if err != nil {
 						return err
 					}
 					left, err := leftUnderWay(cmd.Context(), s, filter)
-					if left > 0 {
-						fmt.Fprintln(a.stderr, underWay(left))
+					if err != nil {
+						return err
 					}
-					return err
+					sayExported(a.stderr, n, left)
+					return nil
 				}
 				n, err := exportTo(cmd.Context(), s, filter, file)
 				if err != nil {
@@ -67,9 +69,7 @@ mending needs no publishing either: retry it.`,
 				}
 				return a.print(map[string]any{"exported": n, "file": file, "left_under_way": left}, func(w io.Writer) {
 					fmt.Fprintf(w, "Wrote %s to %s.\n", letters.Count(n, "dead letter"), file)
-					if left > 0 {
-						fmt.Fprintln(w, underWay(left))
-					}
+					sayExported(w, n, left)
 				})
 			})
 		},
@@ -79,6 +79,16 @@ mending needs no publishing either: retry it.`,
 	f.allFlag(c)
 	c.Flags().StringVar(&file, "output", "", "file to write, which may not exist yet; stdout unless given")
 	return c
+}
+
+// sayExported is the last thing that an export says.
+func sayExported(w io.Writer, n, left int64) {
+	if left > 0 {
+		fmt.Fprintln(w, underWay(left))
+	}
+	if n > 0 {
+		fmt.Fprintln(w, "Mend them before handover publish: what is published unmended becomes a dead letter again.")
+	}
 }
 
 func exportTo(ctx context.Context, s *servers, filter journal.LetterFilter, file string) (n int64, err error) {

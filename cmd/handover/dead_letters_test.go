@@ -254,6 +254,8 @@ func TestExportedLetterIsTheSameEvent(t *testing.T) {
 	}
 	b.deliver(structured, binary)
 	file := filepath.Join(t.TempDir(), "mend.ndjson")
+	b.says(0, "published unmended becomes a dead letter again", "export", "--all")
+	b.says(0, "published unmended becomes a dead letter again", "export", "--all", "--output", file+".too")
 	b.says(0, "Wrote 2 dead letters to", "export", "--all", "--output", file)
 	b.says(1, "is there already", "export", "--all", "--output", file)
 	text, err := os.ReadFile(file)
