@@ -18,7 +18,6 @@ import (
 	"handover.io/cmd/handover/internal/safe"
 	"handover.io/internal/journal"
 	"handover.io/internal/postgres"
-	"handover.io/pkg/event"
 )
 
 // lookEvery is how often a waiting retry looks at what came of it.
@@ -67,16 +66,10 @@ Exit code 1 when any is dead again or under way.`,
 
 // wouldCome says what is sure to come of a retry, from the original alone.
 func wouldCome(l journal.Letter) string {
-	var err error
-	switch {
-	case l.State == journal.Resolved || l.State == journal.Superseded:
+	if l.State == journal.Resolved || l.State == journal.Superseded {
 		return "nothing, it is left as it is: " + letters.Detail(l)
-	case l.Stream == event.StreamRoleChanges:
-		_, err = event.DecodeAccountRoleChanged(l.Message())
-	case l.Stream == event.StreamTaskReassignments:
-		_, err = event.DecodeTaskReassigned(l.Message())
 	}
-	if err != nil {
+	if err := letters.Unreadable(l); err != nil {
 		return "sure to fail again: " + err.Error()
 	}
 	return "tried again; it was " + l.Detail

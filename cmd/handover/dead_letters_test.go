@@ -144,6 +144,17 @@ func TestDeadLetters(t *testing.T) {
 	b.says(0, `"reason":"override_refused"`, "list", "--json", "--reason", "override_refused", "--tenant", "acme", "--since", "1h")
 	b.says(0, "There are no such dead letters", "list", "--older-than", "1d")
 	b.says(0, "Sync the user: that retries this by itself", "show", unknown)
+	for key, last := range map[string]string{unknown: "done with it", garbage: "retry it"} {
+		var offers []string
+		for line := range strings.Lines(b.give(0, "show", key)) {
+			if strings.Contains(line, "handover dead-letters ") && strings.HasPrefix(line, "  ") {
+				offers = append(offers, line)
+			}
+		}
+		if len(offers) != 3 || !strings.Contains(offers[2], last) {
+			t.Errorf("offered for %s: %q", key, offers)
+		}
+	}
 	b.says(0, `\x1b]0;owned\a{\xff`, "show", garbage)
 	b.says(0, `"body_base64"`, "show", garbage, "--json")
 	b.says(0, `"subject": "\u009b2J\u202e"`, "show", odd)

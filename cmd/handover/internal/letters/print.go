@@ -17,6 +17,7 @@ import (
 
 	"handover.io/cmd/handover/internal/safe"
 	"handover.io/internal/journal"
+	"handover.io/pkg/event"
 )
 
 const (
@@ -92,6 +93,18 @@ func Age(d time.Duration) string {
 	}
 }
 
+// Unreadable is what is wrong with the original of a letter by itself, as this version reads it: retried, it
+// is sure to fail again. It is nil when that depends on what else is known.
+func Unreadable(l journal.Letter) (err error) {
+	switch l.Stream {
+	case event.StreamRoleChanges:
+		_, err = event.DecodeAccountRoleChanged(l.Message())
+	case event.StreamTaskReassignments:
+		_, err = event.DecodeTaskReassigned(l.Message())
+	}
+	return err
+}
+
 // Show shows a letter with its original, and what to do.
 func Show(w io.Writer, l journal.Letter, now time.Time) {
 	fmt.Fprintf(w, "Dead letter %d: %s, first seen %s (%s ago)\n\n", l.Key, l.State, l.CreatedAt.UTC().Format(time.RFC3339), Age(now.Sub(l.CreatedAt)))
@@ -115,9 +128,16 @@ func Show(w io.Writer, l journal.Letter, now time.Time) {
 	_ = table.Flush()
 	if l.State == journal.Dead {
 		fmt.Fprintf(w, "\nWhat to do\n%s\n", wrap(journal.Remedy(l.Reason)))
-		fmt.Fprintf(w, "  retry it                handover dead-letters retry %d --apply\n", l.Key)
+		retry := fmt.Sprintf("  retry it                handover dead-letters retry %d --apply", l.Key)
+		hopeless := Unreadable(l) != nil
+		if !hopeless {
+			fmt.Fprintln(w, retry)
+		}
 		fmt.Fprintf(w, "  mend it and send it     handover dead-letters export %d --output mend.ndjson, edit, handover publish mend.ndjson\n", l.Key)
 		fmt.Fprintf(w, "  done with it            handover dead-letters drop %d --because '…' --apply\n", l.Key)
+		if hopeless {
+			fmt.Fprintln(w, retry+" (as it is, it is sure to fail again)")
+		}
 	}
 	fmt.Fprintln(w, "\nOriginal")
 	for _, name := range slices.Sorted(maps.Keys(l.Header)) {
