@@ -45,12 +45,13 @@ func (l Letter) Message() event.Message {
 
 // LetterFilter chooses dead letters; what is zero does not choose.
 type LetterFilter struct {
-	Keys         []int64   `json:"keys,omitempty"`
-	State        string    `json:"state,omitempty"`
-	TenantID     string    `json:"tenant_id,omitempty"`
-	Consumer     string    `json:"consumer,omitempty"`
-	Reason       string    `json:"reason,omitempty"`
-	Since, Until time.Time `json:",omitzero"` // when it was buried first: from since, before until
+	Keys     []int64   `json:"keys,omitempty"`
+	State    string    `json:"state,omitempty"`
+	TenantID string    `json:"tenant_id,omitempty"`
+	Consumer string    `json:"consumer,omitempty"`
+	Reason   string    `json:"reason,omitempty"`
+	Since    time.Time `json:"since,omitzero"` // when it was buried first: from since, before until
+	Until    time.Time `json:"until,omitzero"`
 
 	After int64 `json:"-"` // the key of the last one seen
 	Limit int   `json:"-"` // 0: all

@@ -154,8 +154,8 @@ func mark(ctx context.Context, db execer, entries []Entry, stored []event.Stored
 
 // Backlog is how much the outbox still owes.
 type Backlog struct {
-	Unpublished int64
-	OldestAt    *time.Time
+	Unpublished int64      `json:"unpublished"`
+	OldestAt    *time.Time `json:"oldest_at"`
 }
 
 // Owed counts what is unpublished.

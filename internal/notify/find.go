@@ -20,12 +20,15 @@ const overdueAfter = 5 * time.Minute
 
 // Search picks notices of any tenant; empty fields don't narrow it.
 type Search struct {
-	IDs                            []int64
-	States                         []string
-	Attention                      bool // those that need a person: ambiguous, undeliverable, or overdue
-	TenantID, RecipientID, Account string
-	ClosedSince, ClosedBefore      time.Time // when the window closes
-	Limit                          int       // 0: all
+	IDs          []int64   `json:"notice_ids,omitempty"`
+	States       []string  `json:"states,omitempty"`
+	Attention    bool      `json:"attention,omitempty"` // those that need a person: ambiguous, undeliverable, or overdue
+	TenantID     string    `json:"tenant_id,omitempty"`
+	RecipientID  string    `json:"recipient_id,omitempty"`
+	Account      string    `json:"account_id,omitempty"`
+	ClosedSince  time.Time `json:"closed_since,omitzero"` // when the window closes
+	ClosedBefore time.Time `json:"closed_before,omitzero"`
+	Limit        int       `json:"limit,omitempty"` // 0: all
 }
 
 const findNotices = `
