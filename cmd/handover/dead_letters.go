@@ -173,7 +173,11 @@ func (a *app) onLetters(ctx context.Context, f *chosen, args []string, do func(s
 func missing(filter journal.LetterFilter, found []journal.Letter) error {
 	for _, key := range filter.Keys {
 		if !slices.ContainsFunc(found, func(l journal.Letter) bool { return l.Key == key }) {
-			return fmt.Errorf("%w: %d", journal.ErrNoLetter, key)
+			of := ""
+			if filter.TenantID != "" {
+				of = " of tenant " + filter.TenantID
+			}
+			return fmt.Errorf("KEY %d: %w%s; handover dead-letters list --state all shows the keys", key, journal.ErrNoLetter, of)
 		}
 	}
 	return nil

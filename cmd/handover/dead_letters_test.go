@@ -179,7 +179,10 @@ func TestDeadLetters(t *testing.T) {
 	} {
 		b.says(2, want, args...)
 	}
-	b.says(1, "there is no such dead letter: 99", "retry", unknown, "99", "--apply")
+	b.says(1, "KEY 99: there is no such dead letter; handover dead-letters list --state all shows the keys", "retry", unknown, "99", "--apply")
+	b.says(1, "KEY 98: there is no such dead letter; handover", "show", "98")
+	testkit.Exec(t, b.pool, `INSERT INTO tenants (tenant_id) VALUES ('other')`)
+	b.says(1, "KEY 1: there is no such dead letter of tenant other; handover", "drop", unknown, "--tenant", "other")
 
 	// Only shown.
 	b.says(0, "Nothing was done: with --apply, 1 dead letter would be retried.", "retry", unknown)

@@ -236,6 +236,9 @@ func (a *app) noticesShow() *cobra.Command {
 			}
 			return a.onNotices(cmd.Context(), "", func(_ *servers, n *notify.Notifier) error {
 				d, err := n.Show(cmd.Context(), search.IDs[0])
+				if errors.Is(err, notify.ErrNoNotice) {
+					err = fmt.Errorf("%w; handover notices list --all shows the ids", err)
+				}
 				if err != nil {
 					return fmt.Errorf("ID %d: %w", search.IDs[0], err)
 				}

@@ -167,7 +167,7 @@ func (d *deciding) check(search notify.Search, found []notify.Notice) error {
 	for _, id := range search.IDs {
 		at := slices.IndexFunc(found, func(n notify.Notice) bool { return n.ID == id })
 		if at < 0 {
-			return fmt.Errorf("ID %d: %w", id, notify.ErrNoNotice)
+			return fmt.Errorf("ID %d: %w; handover notices list --all shows the ids", id, notify.ErrNoNotice)
 		}
 		if n := found[at]; !slices.Contains(d.states, n.State) {
 			why := d.why[n.State]
