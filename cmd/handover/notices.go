@@ -201,7 +201,7 @@ Exit code 1 when, without filters, anything is listed.
 func sayHold(w io.Writer, hold *notify.MailHold) {
 	if hold != nil {
 		fmt.Fprintf(w, "Mails are on hold since %s, by %s: %s.\nhandover notices release says what would go out.\n\n",
-			minute(&hold.Since), safe.Text(hold.By), safe.Text(hold.Reason))
+			minute(&hold.Since), safe.Text(hold.By), safe.Brief(hold.Reason))
 	}
 }
 

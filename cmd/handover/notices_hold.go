@@ -136,7 +136,7 @@ func sayWaiting(w io.Writer, hold *notify.MailHold, waiting []notify.Unfinished)
 	if hold == nil {
 		fmt.Fprintln(w, "Mails aren't on hold.")
 	} else {
-		fmt.Fprintf(w, "Mails are on hold since %s, by %s: %s.\n\n", minute(&hold.Since), safe.Text(hold.By), safe.Text(hold.Reason))
+		fmt.Fprintf(w, "Mails are on hold since %s, by %s: %s.\n\n", minute(&hold.Since), safe.Text(hold.By), safe.Brief(hold.Reason))
 	}
 	if len(waiting) == 0 {
 		fmt.Fprintln(w, "No window is unfinished.")

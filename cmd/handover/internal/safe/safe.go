@@ -37,6 +37,16 @@ func Text(s string) string {
 	return string(out)
 }
 
+// Brief is [Text] of as much of s as a sentence bears, for where all of it stands elsewhere.
+func Brief(s string) string {
+	const enough = 240
+	words := []rune(strings.Join(strings.Fields(s), " "))
+	if len(words) > enough {
+		words = append(words[:enough], '…')
+	}
+	return Text(string(words))
+}
+
 // Lines is [Text] of each line of s.
 func Lines(s string) string {
 	lines := strings.Split(s, "\n")

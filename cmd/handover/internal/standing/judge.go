@@ -49,10 +49,10 @@ func (s Standing) judge() []string {
 	out := []string{}
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, harmless(args)...)) }
 	if !s.Database.Answers {
-		say("the database doesn't answer (%s): start it, or mend what it says; everything waits for it and goes on by itself", brief(s.Database.Problem))
+		say("the database doesn't answer (%s): start it, or mend what it says; everything waits for it and goes on by itself", safe.Brief(s.Database.Problem))
 	}
 	if !s.Broker.Answers {
-		say("the broker doesn't answer (%s): start it, or mend what it says; changes are accepted and wait, and go on by themselves", brief(s.Broker.Problem))
+		say("the broker doesn't answer (%s): start it, or mend what it says; changes are accepted and wait, and go on by themselves", safe.Brief(s.Broker.Problem))
 	}
 	s.judgeParts(say)
 	s.judgeOthers(say)
@@ -91,12 +91,12 @@ func (s Standing) judgeParts(say func(string, ...any)) {
 		case waits && p.late > 0 && w.Lag > p.late.Seconds():
 			why := p.look
 			if t := s.trouble(now, 0); t != nil {
-				why = "it says: " + brief(t.Error)
+				why = "it says: " + safe.Brief(t.Error)
 			}
 			say("the %s is behind by %s, %s: %s", p.Name, w.lag(), countWaiting(w, p.work), why)
 		case s.Database.Answers && s.Broker.Answers:
 			if t := s.trouble(now, late); t != nil {
-				say("the %s is in trouble for %s, and goes on trying: %s", p.Name, s.age(t.Since), brief(t.Error))
+				say("the %s is in trouble for %s, and goes on trying: %s", p.Name, s.age(t.Since), safe.Brief(t.Error))
 			}
 		}
 	}
@@ -110,7 +110,7 @@ func (s Standing) judgeOthers(say func(string, ...any)) {
 	for _, r := range s.Parts {
 		known := slices.ContainsFunc(Parts, func(p Part) bool { return p.Name == r.Part })
 		if t := s.trouble([]parts.Report{r}, late); !known && r.Running && t != nil {
-			say("the %s of %s is in trouble for %s, and goes on trying: %s", r.Part, r.Process, s.age(t.Since), brief(t.Error))
+			say("the %s of %s is in trouble for %s, and goes on trying: %s", r.Part, r.Process, s.age(t.Since), safe.Brief(t.Error))
 		}
 	}
 }
@@ -137,13 +137,13 @@ func (s Standing) judgeLetters(say func(string, ...any)) {
 			where = "in tenant " + d.TenantID
 		}
 		say("%s of %s %s: %s (%s%s): handover dead-letters list%s --reason %s shows them, dead-letters retry or drop settles them",
-			count(d.Count, "dead letter"), d.Consumer, where, d.Reason, newest, brief(strings.TrimPrefix(d.Newest, d.Reason+": ")), flag("tenant", d.TenantID), d.Reason)
+			count(d.Count, "dead letter"), d.Consumer, where, d.Reason, newest, safe.Brief(strings.TrimPrefix(d.Newest, d.Reason+": ")), flag("tenant", d.TenantID), d.Reason)
 	}
 }
 
 func (s Standing) judgeMails(say func(string, ...any)) {
 	if h := s.Notices.Hold; h != nil {
-		say("mails are on hold for %s, by %s: %s; handover notices release shows what would go out, and lets it go", s.age(h.Since), h.By, brief(h.Reason))
+		say("mails are on hold for %s, by %s: %s; handover notices release shows what would go out, and lets it go", s.age(h.Since), h.By, safe.Brief(h.Reason))
 	}
 	if n := s.Notices.Ambiguous; n > 0 {
 		say("%s may or may not have arrived, and none is sent twice by itself: handover notices list --state ambiguous shows them; ask the recipients, then notices settle or resend", count(int64(n), "mail"))
@@ -170,16 +170,6 @@ func fullness(s bus.StreamStatus) float64 {
 }
 
 func (w Work) lag() string { return short(time.Duration(w.Lag * float64(time.Second))) }
-
-// brief is as much of an error as a sentence bears, on one line and visible; the log has all of it.
-func brief(problem string) string {
-	const enough = 240
-	words := []rune(strings.Join(strings.Fields(problem), " "))
-	if len(words) > enough {
-		words = append(words[:enough], '…')
-	}
-	return safe.Text(string(words))
-}
 
 // short is an age in its two largest units.
 func short(d time.Duration) string {

@@ -177,7 +177,7 @@ func (s Standing) printTroubles(w io.Writer) {
 			case r.Trouble.WellSince != nil:
 				now = "well for " + s.since(*r.Trouble.WellSince)
 			}
-			row("%s\t%d\t%s ago\t%s\t%s\t%s", name, times[name], s.since(r.Trouble.At), now, r.Process, brief(r.Trouble.Error))
+			row("%s\t%d\t%s ago\t%s\t%s\t%s", name, times[name], s.since(r.Trouble.At), now, r.Process, safe.Brief(r.Trouble.Error))
 		}
 	})
 }
