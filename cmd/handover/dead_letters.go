@@ -301,7 +301,7 @@ func underWay(n int64) string {
 // each hands do the letters in pages, and keeps the record of it. What do counts goes there.
 func (c *changing) each(ctx context.Context, s *servers, command string, filter journal.LetterFilter, arguments map[string]any, counts map[string]int64, do func([]journal.Letter) error) (err error) {
 	arguments["filter"] = filter
-	run, err := journal.BeginRun(ctx, s.pool, "dead-letters "+command, operator(c.as), arguments)
+	run, err := journal.BeginRun(ctx, s.pool, command, operator(c.as), arguments)
 	if err != nil {
 		return err
 	}

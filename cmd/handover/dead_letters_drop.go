@@ -48,7 +48,7 @@ func (a *app) drop(ctx context.Context, d *changing, s *servers, filter journal.
 		return err
 	}
 	counts := map[string]int64{}
-	err := d.each(ctx, s, "drop", filter, map[string]any{"because": because}, counts, func(page []journal.Letter) error {
+	err := d.each(ctx, s, "dead-letters drop", filter, map[string]any{"because": because}, counts, func(page []journal.Letter) error {
 		dropped, err := journal.Drop(ctx, s.pool, keysOf(page), because)
 		if err != nil {
 			return err

@@ -39,7 +39,7 @@ that the broker hasn't seen, to the same consumer. It waits for what comes of th
   under way        nobody has handled it within --wait: is a relay and a reassigner running?
 
 They go in groups of up to 500, the next one when the one before is through, so that live traffic isn't
-hurt; when one isn't through in time, no more are sent. Without --apply it only shows which, and whether
+hurt; when one isn't through in time, no more are sent. One operator retries at a time. Without --apply it only shows which, and whether
 one is sure to fail again. Retrying what is under way, or was dropped, is possible by its key.
 
 Exit code 1 when any is dead again or under way.`,
@@ -98,12 +98,60 @@ const (
 
 var errStillUnderWay = errors.New("not all were handled in time; handover status says what is behind, handover dead-letters list --state retried what is still under way")
 
+const (
+	// The lock is the connection's: it ends with the process, however that ends.
+	holdRetry    = `SELECT pg_try_advisory_lock(hashtextextended('handover.dead-letters.retry', 0))`
+	releaseRetry = `SELECT pg_advisory_unlock(hashtextextended('handover.dead-letters.retry', 0))`
+)
+
+// alone keeps other operators from retrying until done is called: two at the same letters would send each of them twice,
+// and neither could say what came of its own.
+func alone(ctx context.Context, s *servers) (done func(), err error) {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	mine := false
+	if err := conn.QueryRow(ctx, holdRetry).Scan(&mine); err != nil {
+		conn.Release()
+		return nil, err
+	}
+	if mine {
+		return func() {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+			defer cancel()
+			if _, err := conn.Exec(ctx, releaseRetry); err != nil {
+				_ = conn.Conn().Close(ctx) // which releases it too
+			}
+			conn.Release()
+		}, nil
+	}
+	conn.Release()
+	others, err := journal.Runs(ctx, s.pool, retryCommand, 100)
+	if err != nil {
+		return nil, err
+	}
+	who := ""
+	if i := slices.IndexFunc(others, func(r journal.Run) bool { return r.State == "running" }); i >= 0 {
+		who = fmt.Sprintf(" (run %d by %s)", others[i].ID, others[i].Actor)
+	}
+	return nil, fmt.Errorf("another retry is under way%s, and nothing was done: look again when it is through", who)
+}
+
+// retryCommand is the name under which runs are kept.
+const retryCommand = "dead-letters retry"
+
 func (a *app) retry(ctx context.Context, r *changing, s *servers, filter journal.LetterFilter, wait time.Duration) error {
 	if err := named(ctx, s, filter); err != nil {
 		return err
 	}
+	done, err := alone(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer done()
 	counts := map[string]int64{}
-	err := r.each(ctx, s, "retry", filter, map[string]any{"wait": wait.String()}, counts, func(page []journal.Letter) error {
+	err = r.each(ctx, s, retryCommand, filter, map[string]any{"wait": wait.String()}, counts, func(page []journal.Letter) error {
 		sent, err := send(ctx, s, page)
 		if err != nil {
 			return err

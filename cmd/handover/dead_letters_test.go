@@ -249,6 +249,30 @@ func TestDeadLetters(t *testing.T) {
 	}
 }
 
+// Two operators who retry the same letters at once send them once.
+func TestOneRetriesAtATime(t *testing.T) {
+	t.Parallel()
+	b := newLetterbox(t)
+	b.deliver(changeTo(b, "1", "zoe", ""))
+	ended := make(chan int)
+	go func() {
+		var out, errs bytes.Buffer
+		ended <- Main(b.Context(), []string{"dead-letters", "retry", "--all", "--apply", "--as", "ann", "--wait", "1m"}, b.environ, nil, &out, &errs)
+	}()
+	testkit.Eventually(t, "the first is at it", func() (bool, string) { return b.states() == "1 owner_unknown retried", b.states() })
+	b.says(1, "another retry is under way (run 1 by ann), and nothing was done", "retry", "1", "--apply", "--as", "zoe")
+	b.says(0, "would be retried", "retry", "1")
+	stop := b.handleRetries()
+	if code := <-ended; code != 1 { // dead again
+		t.Errorf("the first: exit %d", code)
+	}
+	b.says(1, "dead again", "retry", "1", "--apply", "--as", "zoe")
+	stop()
+	if n := testkit.One[int](t, b.pool, `SELECT retries FROM dead_letters`); n != 2 {
+		t.Errorf("sent %d times by two retries", n)
+	}
+}
+
 // What is exported is written in structured mode, whatever mode it came in, and read again it says the same.
 func TestExportedLetterIsTheSameEvent(t *testing.T) {
 	t.Parallel()
