@@ -338,6 +338,9 @@ func (a *app) applyReplay(ctx context.Context, f replayFlags, r *replay.Replay, 
 	if out.Owed, err = awaitPublished(ctx, r.Pool); err != nil {
 		return failed(err)
 	}
+	if out.Beyond, err = lookBeyond(ctx, r.Pool, run, counts.Restored); err != nil {
+		return failed(err)
+	}
 	if err := a.print(out, out.print); err != nil {
 		return failed(err)
 	}

@@ -27,7 +27,8 @@ type replayed struct {
 	Seconds float64      `json:"seconds"`
 	Order   replay.Order `json:"order"`
 	replay.Counts
-	Owed journal.Backlog `json:"owed"`
+	Owed   journal.Backlog `json:"owed"`
+	Beyond *beyond         `json:"not_brought_back,omitempty"` // where the database was restored
 }
 
 // told are the counts in words.
@@ -73,6 +74,9 @@ func thousands(n int) string {
 }
 
 func (r replayed) print(w io.Writer) {
+	if r.Beyond != nil {
+		defer r.Beyond.print(w)
+	}
 	fmt.Fprintf(w, "Run %d is done, in %s: %s.\n", r.Run, (time.Duration(r.Seconds * float64(time.Second))).Round(100*time.Millisecond), strings.Join(told(r.Counts), ", "))
 	if r.Order.NoMail && r.TasksMoved > 0 {
 		fmt.Fprintln(w, "Nobody is mailed about what moved (--no-mail).")
