@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -62,6 +63,9 @@ func parseSMTPURL(raw string) (SMTPConfig, error) {
 	}
 	if c.Host == "" {
 		return SMTPConfig{}, errors.New("names no host; write smtp://host:587")
+	}
+	if strings.Contains(c.Host, ":") && (!strings.HasPrefix(u.Host, "[") || net.ParseIP(c.Host) == nil) {
+		return SMTPConfig{}, fmt.Errorf("names the host %q; write smtp://host:587, an IPv6 address as smtp://[::1]:587", c.Host)
 	}
 	if u.Port() != "" {
 		if c.Port, err = strconv.Atoi(u.Port()); err != nil || c.Port < 1 || c.Port > 65535 {
