@@ -93,6 +93,9 @@ func (c SMTPConfig) withQuery(query url.Values) (SMTPConfig, error) {
 	if c.User != "" && c.Password == "" {
 		return SMTPConfig{}, errors.New("has a user without a password")
 	}
+	if c.User == "" && c.Password != "" {
+		return SMTPConfig{}, errors.New("has a password without a user")
+	}
 	if c.Security == NoTLS && c.User != "" && !loopback(c.Host) {
 		return SMTPConfig{}, errors.New("would send the password unencrypted; take tls=none away")
 	}
