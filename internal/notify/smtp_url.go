@@ -94,7 +94,7 @@ func (c SMTPConfig) withQuery(query url.Values) (SMTPConfig, error) {
 		return SMTPConfig{}, errors.New("has a user without a password")
 	}
 	if c.User == "" && c.Password != "" {
-		return SMTPConfig{}, errors.New("has a password without a user")
+		return SMTPConfig{}, errors.New("names no user before the colon; write smtp://user:…@host:587")
 	}
 	if c.Security == NoTLS && c.User != "" && !loopback(c.Host) {
 		return SMTPConfig{}, errors.New("would send the password unencrypted; take tls=none away")
