@@ -54,16 +54,17 @@ const letterPage = 500
 
 // chosen is how dead letters are chosen on a command line.
 type chosen struct {
-	reason, consumer, state, olderThan, since, until string
-	all, mustChoose                                  bool
+	reason, consumer, state, olderThan string
+	since, until                       moment
+	all, mustChoose                    bool
 }
 
 func (f *chosen) flags(c *cobra.Command) {
 	c.Flags().StringVar(&f.reason, "reason", "", "only those of this reason, such as "+event.ReasonOwnerUnknown)
 	c.Flags().StringVar(&f.consumer, "consumer", "", "only those of this consumer: "+strings.Join(consumers, ", "))
 	c.Flags().StringVar(&f.olderThan, "older-than", "", "only those that are older than this age, such as 2h or 3d")
-	c.Flags().StringVar(&f.since, "since", "", "only those first seen since then: an age such as 2h, or a time such as 2026-01-31 09:00 or 2026-01-31T09:00:00Z")
-	c.Flags().StringVar(&f.until, "until", "", "only those first seen before then")
+	momentFlag(c, &f.since, "since", "only those first seen since then: an age such as 2h, or a time such as 2026-01-31 09:00 or 2026-01-31T09:00:00Z")
+	momentFlag(c, &f.until, "until", "only those first seen before then")
 }
 
 func (f *chosen) stateFlag(c *cobra.Command) {
@@ -100,31 +101,22 @@ func (f *chosen) filter(tenant string, args []string, now time.Time) (journal.Le
 		return out, fmt.Errorf("--reason: there is no %q; the reasons are %s", f.reason, strings.Join(journal.Reasons(), ", "))
 	case f.state != "all" && !slices.Contains(letterStates, f.state):
 		return out, fmt.Errorf("--state: there is no %q; give one of %s, or all", f.state, strings.Join(letterStates, ", "))
-	case f.olderThan != "" && f.until != "":
+	case f.olderThan != "" && !f.until.IsZero():
 		return out, errors.New("--older-than and --until say the same; give one of them")
+	}
+	if err := inOrder(f.since, f.until, "since", "until"); err != nil {
+		return out, err
 	}
 	if f.state == "all" {
 		out.State = ""
 	}
+	out.Since, out.Until = f.since.Time, f.until.Time
 	if f.olderThan != "" {
 		age, ok := parseAge(f.olderThan)
 		if !ok {
 			return out, fmt.Errorf("--older-than: %q is no age; give one such as 90m, 2h or 3d", f.olderThan)
 		}
 		out.Until = now.Add(-age)
-	}
-	for flag, bound := range map[string]struct {
-		value string
-		into  *time.Time
-	}{"since": {f.since, &out.Since}, "until": {f.until, &out.Until}} {
-		if bound.value == "" {
-			continue
-		}
-		at, err := parseMoment(bound.value, now.Local())
-		if err != nil {
-			return out, fmt.Errorf("--%s: %w", flag, err)
-		}
-		*bound.into = at
 	}
 	if len(out.Keys) > 0 {
 		if f.all || !out.Since.IsZero() || !out.Until.IsZero() || f.reason != "" || f.consumer != "" {

@@ -19,6 +19,8 @@
 // tell, it can't be delivered, or its last attempt ended without an answer. What nobody knows is shown as ambiguous and
 // never sent again by itself.
 //
+// While mails are on hold ([Notifier.Hold]) none is claimed, in any process; windows go on gathering and closing.
+//
 // It fails by waiting. A mail that the server refuses for now is tried again for a day; a channel that is out of order
 // is left alone for a while, and no mail pays for it. Senders and intakes may run in any number of processes.
 package notify

@@ -9,7 +9,7 @@
 // What is judged stands in check_test.go: when the faults have ended and all has come to rest, nothing is lost and
 // nothing happened twice. The oracles are what others can see: rows, streams, mails, answers, metrics.
 //
-//	go test ./test/soak               a short form, some 45 seconds
+//	go test ./test/soak               a short form of the soak, and the drills: a minute or two
 //	make soak                         30 minutes; SOAK_TIME, SOAK_SEED, SOAK_REPORT=file.json, SOAK_DIR to keep the logs
 //	make drills                       the drills alone, with their measurements shown
 package soak

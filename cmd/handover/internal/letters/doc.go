@@ -4,7 +4,5 @@
 // Invariant: whatever a message holds, what is shown of it is text that no terminal obeys (package safe). What is exported
 // is valid JSON that says the same as the original, and publishes again what it was when it was an event.
 //
-// [Safe] is for every command that prints what others wrote.
-//
 // It doesn't fail: what can't be read is shown as the bytes that it is.
 package letters
