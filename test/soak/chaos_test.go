@@ -86,16 +86,10 @@ func (w *world) recover(name string, hit []*part) {
 	const patience = 2 * time.Minute
 	began := time.Now()
 	for _, p := range hit {
-		for {
-			err := p.ready()
-			if err == nil {
-				break
-			}
-			if time.Since(began) > patience {
-				w.wrong("%v after %q %s is still not ready: %v\n%s", patience, name, p.name, err, tail(p.log))
-				return
-			}
-			time.Sleep(100 * time.Millisecond)
+		var err error
+		if !poll(patience-time.Since(began), func() bool { err = p.ready(); return err == nil }) {
+			w.wrong("%v after %q %s is still not ready: %v\n%s", patience, name, p.name, err, tail(p.log))
+			return
 		}
 	}
 	w.tally.survived(name, time.Since(began))
@@ -196,14 +190,12 @@ func (w *world) databaseLane(ctx context.Context) lane {
 				return err
 			}
 			// It goes on by itself, or has ended, when it could not even write its log; then somebody starts it again.
-			for range 600 {
-				if d.ended() {
+			ended := false
+			if poll(time.Minute, func() bool { ended = d.ended(); return ended || w.pool.Ping(context.Background()) == nil }) {
+				if ended {
 					return d.again()
 				}
-				if w.pool.Ping(context.Background()) == nil {
-					return nil
-				}
-				time.Sleep(100 * time.Millisecond)
+				return nil
 			}
 			return fmt.Errorf("PostgreSQL neither works nor has ended a minute after its disk had room again:\n%s", tail(d.options.Dir+"/log"))
 		}})

@@ -115,20 +115,17 @@ func (t *tenant) overNATS(r *rand.Rand) {
 // publish tries until the stream has them.
 func (t *tenant) publish(messages ...event.Message) bool {
 	const patience = 3 * time.Minute
-	began := time.Now()
-	for {
+	var err error
+	stored := poll(patience, func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		_, err := t.w.bus.Publish(ctx, messages)
-		cancel()
-		if err == nil {
-			return true
-		}
-		if time.Since(began) > patience {
-			t.w.wrong("not published within %v: %v", patience, err)
-			return false
-		}
-		time.Sleep(50 * time.Millisecond)
+		defer cancel()
+		_, err = t.w.bus.Publish(ctx, messages)
+		return err == nil
+	})
+	if !stored {
+		t.w.wrong("not published within %v: %v", patience, err)
 	}
+	return stored
 }
 
 // tooFarAhead is from a publisher whose clock is wrong by an hour.

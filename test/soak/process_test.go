@@ -96,16 +96,21 @@ func tail(file string) string {
 // await waits until cond is true. Unlike testkit.Eventually it is patient, and stops when the test has failed elsewhere.
 func await(t testing.TB, patience time.Duration, what string, cond func() (bool, string)) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); ; {
-		ok, why := cond()
-		if ok {
-			return
-		}
+	why := ""
+	if !poll(patience, func() (ok bool) { ok, why = cond(); return ok }) {
+		t.Fatalf("after %v still not so: %s: %s", patience, what, why)
+	}
+}
+
+// poll asks until cond is true, or patience is at its end.
+func poll(patience time.Duration, cond func() bool) bool {
+	for deadline := time.Now().Add(patience); !cond(); {
 		if time.Now().After(deadline) {
-			t.Fatalf("after %v still not so: %s: %s", patience, what, why)
+			return false
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
+	return true
 }
 
 // panics are the places of a log where a process broke down.

@@ -197,16 +197,14 @@ func (w *world) ensureStreams(l bus.Limits) error {
 func patiently(do func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	for {
-		err := do(ctx)
-		if err == nil || ctx.Err() != nil || err == jetstream.ErrConsumerNotFound || err == jetstream.ErrStreamNotFound {
-			if ctx.Err() != nil {
-				return err
-			}
-			return nil
-		}
-		time.Sleep(50 * time.Millisecond)
+	var err error
+	if poll(time.Minute, func() bool {
+		err = do(ctx)
+		return err == nil || err == jetstream.ErrConsumerNotFound || err == jetstream.ErrStreamNotFound
+	}) {
+		return nil
 	}
+	return err
 }
 
 func (w *world) deleteConsumer(stream, durable string) error {
