@@ -77,9 +77,9 @@ FROM unnest(ARRAY['ambiguous', 'undeliverable', 'sent', 'closed', 'ambiguous']) 
 
 	give(0, "Nothing was done: with --apply, mails would be put on hold.", "hold", "--because", "wrong")
 	give(1, "mails aren't on hold, so there is nothing to release", "release", "--apply")
-	give(0, "Mails are on hold (run 3).", "hold", "--because", "wrong segment "+strings.Repeat("at length ", 50), "--apply", "--as", "zoe")
+	give(0, "Mails are on hold (run 3).", "hold", "--because", "wrong segment "+strings.Repeat("at length ", 80), "--apply", "--as", "zoe")
 	for _, args := range [][]string{{"release"}, {"list", "--recipient", "lee"}, {"hold", "--because", "x"}} {
-		if out := give(map[string]int{"list": 1}[args[0]], "wrong segment at length", args...); strings.Count(out, "at length") > 24 || !strings.Contains(out, "….") {
+		if out := give(map[string]int{"list": 1}[args[0]], "wrong segment at length", args...); strings.Count(out, "at length") > 47 || !strings.Contains(out, "….") {
 			t.Errorf("%v says all of it: %s", args, out)
 		}
 	}

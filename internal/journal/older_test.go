@@ -42,7 +42,7 @@ func TestADatabaseThatIsOlderThanTheStreamIsNoticedOnce(t *testing.T) {
 		w.look()
 		restore()
 		w.expect("found", w.look(), []string{"TASK_REASSIGNMENTS database_older 0 40"})
-		if len(w.older) != 1 || !strings.Contains(w.older[0], "40 of our own messages that the database doesn't know (sequences 151 to 190)") {
+		if len(w.older) != 1 || !strings.Contains(w.older[0], "40 of our own messages that are not in it (sequences 151 to 190)") {
 			t.Errorf("told: %q", w.older)
 		}
 		// What went out after the dump doesn't go out again.

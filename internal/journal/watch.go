@@ -252,7 +252,8 @@ func (f Finding) sentence() string {
 	return strings.ToUpper(f.olderReason()[:1]) + f.olderReason()[1:]
 }
 
+// olderReason fits twice, for the two streams that hold messages of ours, where a reason is shown in brief.
 func (f Finding) olderReason() string {
-	return fmt.Sprintf("the database is older than the stream %s, which holds %d of our own messages that the database doesn't know (sequences %d to %d): it was restored, and mails that it takes for unsent may have been sent",
+	return fmt.Sprintf("the database was restored, and mails may have been sent that it doesn't know of: it is older than the stream %s, which holds %d of our own messages that are not in it (sequences %d to %d)",
 		f.Stream, f.Unknown, f.From, f.To)
 }

@@ -81,7 +81,7 @@ func TestDatabaseRestoredFromABackup(t *testing.T) {
 	copied(backup, dir)
 	p.start()
 	p.says(1, "mails are on hold", "status")
-	p.says(1, "the database is older than the stream TASK_REASSIGNMENTS, which holds 1 of our own messages", "notices", "list")
+	p.says(1, "it is older than the stream TASK_REASSIGNMENTS, which holds 1 of our own messages", "notices", "list")
 	now := time.Now().UTC().Format(time.RFC3339)
 	p.says(0, "mails would be released: 0 windows, while 1 held back as ambiguous", "notices", "release", "--sent-before", now)
 	hand("eve") // life goes on, and is told when mails are released

@@ -39,7 +39,7 @@ func Text(s string) string {
 
 // Brief is [Text] of as much of s as a sentence bears, for where all of it stands elsewhere.
 func Brief(s string) string {
-	const enough = 240
+	const enough = 480
 	words := []rune(strings.Join(strings.Fields(s), " "))
 	if len(words) > enough {
 		words = append(words[:enough], '…')
