@@ -28,11 +28,13 @@ const (
 	closeLimit   = 2000
 )
 
-// Locked rows are skipped: an intake holds them, and when it meets a window that is overdue it closes it itself.
+// Locked rows are skipped: an intake holds them, and when it meets a window that is overdue it closes it itself. The clock
+// is read once, in a subquery: an index can't be asked by a function that may answer otherwise for each row, and then a
+// pass that closes nothing goes through all that is open.
 const closeWindows = `
 UPDATE notices SET state = 'closed'
 WHERE notice_id = ANY (ARRAY(
-  SELECT notice_id FROM notices WHERE state = 'open' AND close_at <= clock_timestamp() ORDER BY close_at LIMIT $1 FOR UPDATE SKIP LOCKED))`
+  SELECT notice_id FROM notices WHERE state = 'open' AND close_at <= (SELECT clock_timestamp()) ORDER BY close_at LIMIT $1 FOR UPDATE SKIP LOCKED))`
 
 // closeDue closes every window whose time is up.
 func (n *Notifier) closeDue(ctx context.Context) error {
@@ -106,7 +108,7 @@ type waiting struct {
 const (
 	// One claim at a time, so that the windows of one recipient are never split among senders.
 	lockClaims = `SELECT pg_advisory_xact_lock(hashtext('handover.notices.claim'))`
-	dueFor     = `SELECT tenant_id, recipient_id FROM notices WHERE state = 'closed' AND next_try_at <= clock_timestamp() ORDER BY next_try_at LIMIT $1`
+	dueFor     = `SELECT tenant_id, recipient_id FROM notices WHERE state = 'closed' AND next_try_at <= (SELECT clock_timestamp()) ORDER BY next_try_at LIMIT $1`
 	waitingOf  = `
 SELECT n.notice_id, n.tenant_id, n.recipient_id, n.account_id, n.state, n.close_at, n.next_try_at,
        n.mime IS NOT NULL, (SELECT count(*)::int FROM notices c WHERE c.merged_into = n.notice_id), clock_timestamp()

@@ -243,13 +243,18 @@ func (m incoming) entries(recipient, kind, mode string) []entry {
 }
 
 // A mail that is being sent counts as one that was: when its writing turns out to have left the task out, the
-// taking-back is left out in its turn (see collapse).
+// taking-back is left out in its turn (see collapse). Notices are named by tenant and recipient too, since their number alone
+// also stands at the end of an index of those, and a plan for an empty table may go through all of that.
 const mailedAbout = `
 SELECT k.n FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY AS k (tenant_id, recipient_id, task_id, revision, n)
 WHERE (
   SELECT true FROM notice_items i
-  CROSS JOIN LATERAL (SELECT coalesce(merged_into, notice_id) AS notice_id FROM notices WHERE notice_id = i.notice_id LIMIT 1) w
-  CROSS JOIN LATERAL (SELECT state, mime FROM notices WHERE notice_id = w.notice_id LIMIT 1) m
+  CROSS JOIN LATERAL (
+    SELECT coalesce(merged_into, notice_id) AS notice_id FROM notices
+    WHERE tenant_id = i.tenant_id AND recipient_id = i.recipient_id AND notice_id = i.notice_id LIMIT 1) w
+  CROSS JOIN LATERAL (
+    SELECT state, mime FROM notices
+    WHERE tenant_id = i.tenant_id AND recipient_id = i.recipient_id AND notice_id = w.notice_id LIMIT 1) m
   WHERE i.tenant_id = k.tenant_id AND i.recipient_id = k.recipient_id AND i.task_id = k.task_id AND i.revision < k.revision
     AND i.kind = 'received' AND (m.state IN ('sending', 'sent', 'ambiguous') OR m.mime IS NOT NULL)
   LIMIT 1)`

@@ -16,18 +16,33 @@ const (
 	movesOf    = `
 SELECT notice_id, kind, account_id, coalesce(from_id, ''), moved_by, reason, role, moved_at, task_ids, revisions
 FROM notice_moves WHERE notice_id = ANY($1)`
+	// Of each its own look-up, by its whole key: a list that is asked for as = ANY, or a join with the view of tasks, is,
+	// planned while the tables were empty, a filter on all that the tenant has.
 	tasksByID = `
-SELECT task_id, title, priority, url, due_at, status IN ('open', 'in_progress'), coalesce(assignee_id, '')
-FROM tasks WHERE tenant_id = $1 AND task_id = ANY($2)`
-	userNames    = `SELECT user_id, name FROM users WHERE tenant_id = $1 AND user_id = ANY($2)`
-	accountNames = `SELECT account_id, name FROM accounts WHERE tenant_id = $1 AND account_id = ANY($2)`
-	roleNames    = `SELECT role, name FROM roles WHERE tenant_id = $1 AND role = ANY($2)`
+SELECT t.task_id, t.title, t.priority, t.url, t.due_at, t.status IN ('open', 'in_progress'), coalesce(h.assignee_id, t.closed_assignee, '')
+FROM unnest($2::text[]) AS k (task_id)
+CROSS JOIN LATERAL (SELECT * FROM task_rows t WHERE t.tenant_id = $1 AND t.task_id = k.task_id LIMIT 1) t
+LEFT JOIN LATERAL (
+  SELECT assignee_id FROM holdings h WHERE h.tenant_id = t.tenant_id AND h.account_id = t.account_id AND h.key = t.holding LIMIT 1) h ON true`
+	userNames = `
+SELECT u.user_id, u.name FROM unnest($2::text[]) AS k (user_id)
+CROSS JOIN LATERAL (SELECT user_id, name FROM users u WHERE u.tenant_id = $1 AND u.user_id = k.user_id LIMIT 1) u`
+	accountNames = `
+SELECT a.account_id, a.name FROM unnest($2::text[]) AS k (account_id)
+CROSS JOIN LATERAL (SELECT account_id, name FROM accounts a WHERE a.tenant_id = $1 AND a.account_id = k.account_id LIMIT 1) a`
+	roleNames = `
+SELECT r.role, r.name FROM unnest($2::text[]) AS k (role)
+CROSS JOIN LATERAL (SELECT role, name FROM roles r WHERE r.tenant_id = $1 AND r.role = k.role LIMIT 1) r`
 	toldAsTheirs = `
 SELECT k.n FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[]) WITH ORDINALITY AS k (tenant_id, recipient_id, task_id, revision, notice_id, n)
 WHERE (
   SELECT p.kind = 'received' FROM notice_items p
-  CROSS JOIN LATERAL (SELECT coalesce(merged_into, notice_id) AS notice_id FROM notices WHERE notice_id = p.notice_id LIMIT 1) w
-  CROSS JOIN LATERAL (SELECT notice_id, state, mime FROM notices WHERE notice_id = w.notice_id LIMIT 1) m
+  CROSS JOIN LATERAL (
+    SELECT coalesce(merged_into, notice_id) AS notice_id FROM notices
+    WHERE tenant_id = p.tenant_id AND recipient_id = p.recipient_id AND notice_id = p.notice_id LIMIT 1) w
+  CROSS JOIN LATERAL (
+    SELECT notice_id, state, mime FROM notices
+    WHERE tenant_id = p.tenant_id AND recipient_id = p.recipient_id AND notice_id = w.notice_id LIMIT 1) m
   WHERE p.tenant_id = k.tenant_id AND p.recipient_id = k.recipient_id AND p.task_id = k.task_id AND p.revision < k.revision
     AND NOT p.left_out AND m.notice_id <> k.notice_id
     AND (m.state IN ('sent', 'ambiguous') OR m.state IN ('closed', 'sending') AND m.mime IS NOT NULL)

@@ -138,8 +138,12 @@ const mailedBefore = `
 SELECT k.n FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS k(recipient_id, task_id, n)
 WHERE (
   SELECT true FROM notice_items i
-  CROSS JOIN LATERAL (SELECT coalesce(merged_into, notice_id) AS notice_id FROM notices WHERE notice_id = i.notice_id LIMIT 1) w
-  CROSS JOIN LATERAL (SELECT state, mime FROM notices WHERE notice_id = w.notice_id LIMIT 1) m
+  CROSS JOIN LATERAL (
+    SELECT coalesce(merged_into, notice_id) AS notice_id FROM notices
+    WHERE tenant_id = i.tenant_id AND recipient_id = i.recipient_id AND notice_id = i.notice_id LIMIT 1) w
+  CROSS JOIN LATERAL (
+    SELECT state, mime FROM notices
+    WHERE tenant_id = i.tenant_id AND recipient_id = i.recipient_id AND notice_id = w.notice_id LIMIT 1) m
   WHERE i.tenant_id = $1 AND i.recipient_id = k.recipient_id AND i.task_id = k.task_id AND i.kind = 'received' AND NOT i.left_out
     AND (m.state IN ('sending', 'sent', 'ambiguous') OR m.mime IS NOT NULL)
   LIMIT 1)`

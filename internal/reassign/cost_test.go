@@ -42,11 +42,7 @@ func touched(t *testing.T, accounts int) pages {
 	defer pool.Close()
 	w := &world{T: t, ctx: ctx, pool: pool, now: event.Micro(testkit.One[time.Time](t, admin, `SELECT clock_timestamp()`))}
 	w.r = reassign.New(pool, reassign.Config{Consumer: event.ConsumerReassigner, Offer: func([]journal.Entry) {}, Logger: zap.NewNop()})
-	// Whose pages would be counted too.
-	testkit.Exec(t, admin, `
-DO $$ DECLARE t text; BEGIN
-  FOR t IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP EXECUTE format('ALTER TABLE %I SET (autovacuum_enabled = off)', t); END LOOP;
-END $$`)
+	touched := testkit.CountPages(t, pool)
 	testkit.Exec(t, admin, `INSERT INTO tenants (tenant_id) VALUES ('acme')`)
 	testkit.Exec(t, admin, `INSERT INTO users (tenant_id, user_id, name) SELECT 'acme', u, u FROM unnest(ARRAY['ann', 'bob', 'cyd', 'dee']) u`)
 	testkit.Exec(t, admin, `INSERT INTO policy_history (tenant_id, effective_from, policy, changed_by) VALUES ('acme', '-infinity', 'move_all_tasks', 'ann')`)
@@ -60,13 +56,13 @@ INSERT INTO task_rows (tenant_id, task_id, account_id, title, source, holding, b
 SELECT 'acme', h.account_id || '-' || i, h.account_id, 'Call', 'integration', h.key, 'ann', $1::timestamptz, $1 FROM holdings h, generate_series(1, 4) i`, w.now.Add(-24*time.Hour))
 
 	batch := func(name string, minutes float64, to string) float64 {
-		before := w.pagesTouched()
+		touched()
 		var changes []event.AccountRoleChanged
 		for n := 1; n <= 50; n++ {
 			changes = append(changes, w.change(fmt.Sprint(name, n), fmt.Sprint("a", n), "ann", to, minutes))
 		}
 		w.deliver(changes...)
-		return (w.pagesTouched() - before) / 50
+		return touched() / 50
 	}
 	p := pages{newest: batch("newest", -10, "bob")}
 	p.late = batch("late", -20, "cyd")
@@ -74,11 +70,4 @@ SELECT 'acme', h.account_id || '-' || i, h.account_id, 'Call', 'integration', h.
 		t.Fatalf("%d tasks moved, want 200", n)
 	}
 	return p
-}
-
-func (w *world) pagesTouched() float64 {
-	w.Helper()
-	w.exec(`SELECT pg_stat_force_next_flush()`)
-	return one[float64](w, `
-SELECT sum(heap_blks_read + heap_blks_hit + coalesce(idx_blks_read + idx_blks_hit, 0))::float8 FROM pg_statio_user_tables`)
 }
