@@ -68,6 +68,9 @@ type letter struct {
 // write renders the mail as of now. It shows fewer tasks when the HTML would be larger than maxHTML; the counts stay true.
 func (w writer) write(now time.Time, e envelope, d digest) (letter, error) {
 	subject := "Tasks moved to you"
+	if d.received == 0 {
+		subject = "Tasks no longer yours"
+	}
 	if !e.summary && len(d.accounts) == 1 {
 		subject += ": " + cut(clean(d.accounts[0].name), maxSubject)
 	}
@@ -92,6 +95,7 @@ func (w writer) write(now time.Time, e envelope, d digest) (letter, error) {
 type view struct {
 	Subject, Recipient, Headline, Preheader string
 	Late                                    string // that it is, and since when
+	OnlyTakenBack                           bool   // so the headline says what a heading would
 	Zone                                    string
 	Several                                 bool // accounts: each has its heading
 	Accounts                                []accountView
@@ -110,6 +114,7 @@ type accountView struct {
 	TakenBack      []taskView
 	MoreTakenBack  string
 	TakenBackCount string
+	Those          string // the ones taken back, as the subject of a sentence with its verb
 }
 
 type taskView struct {
@@ -141,7 +146,7 @@ func (w writer) view(now time.Time, e envelope, d digest, subject string, most i
 	in := zone(e.zone)
 	v := view{
 		Subject: subject, Recipient: name(e.to.Name, ""), Zone: in.String(), Headline: headline(d), Preheader: preheader(d),
-		ConsoleURL: w.baseURL, Several: len(d.accounts) > 1, Late: late(now, e.closed, in),
+		ConsoleURL: w.baseURL, Several: len(d.accounts) > 1, Late: late(now, e.closed, in), OnlyTakenBack: d.received == 0,
 	}
 	if w.unsubscribe != nil {
 		v.UnsubscribeURL = w.unsubscribe(e.scope.tenant, e.scope.recipient)
@@ -183,7 +188,7 @@ func (w writer) account(now time.Time, in *time.Location, part accountPart, most
 		v.MoreTasks = moreTasks(more, shown)
 	}
 	if len(part.takenBack) > 0 {
-		v.TakenBackCount = count(len(part.takenBack), "task")
+		v.TakenBackCount, v.Those = count(len(part.takenBack), "task"), verb(len(part.takenBack), "this was", "these were")
 	}
 	back := min(len(part.takenBack), most-shown)
 	for _, t := range part.takenBack[:back] {

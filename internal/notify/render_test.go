@@ -142,8 +142,29 @@ func TestASummaryShowsAHundredTasksAndCountsTheRest(t *testing.T) {
 
 func TestAMailWithOnlyTakenBackTasksSaysSo(t *testing.T) {
 	t.Parallel()
-	_, text, _ := mailOf(t, toAda, accountMail()[4])
+	back := accountMail()[4]
+	l, text, html := mailOf(t, toAda, back)
 	testkit.Golden(t, "taken_back.txt", []byte(text))
+	testkit.Golden(t, "taken_back.html", []byte(html))
+	if l.subject != "Tasks no longer yours: Acme Corporation" {
+		t.Errorf("subject %q", l.subject)
+	}
+	// Of several accounts, and several tasks of one.
+	summary := toAda
+	summary.summary = true
+	l, text, html = mailOf(t, summary, back, with(back, func(t *told) { t.task, t.title, t.holder = "t-6", "Send the new price list", "" }),
+		with(back, func(t *told) {
+			t.task, t.title, t.accountID, t.accountName = "t-7", "Call about the renewal", "globex", "Globex"
+		}))
+	testkit.Golden(t, "taken_back_summary.txt", []byte(text))
+	if l.subject != "Tasks no longer yours" {
+		t.Errorf("subject %q", l.subject)
+	}
+	for _, part := range []string{l.subject, text, html} {
+		if strings.Contains(part, "moved to you") {
+			t.Errorf("nothing was moved to anybody, but the mail says so:\n%s", part)
+		}
+	}
 }
 
 func TestHostileTextsStayTexts(t *testing.T) {
