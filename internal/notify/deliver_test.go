@@ -227,7 +227,7 @@ func TestACorrectionIsToldToWhoWasMailed(t *testing.T) {
 	w.run(2)
 	w.expect("ada acme sent, lee acme sent, ada acme sent, lee acme sent")
 	w.tells(2, 4, "t1")
-	if text := w.text(2); !strings.Contains(text, "No longer yours: 1 task") || !strings.Contains(text, "Now with Lee") {
+	if text := w.text(2); !strings.Contains(text, "is no longer yours") || !strings.Contains(text, "Now with Lee") {
 		t.Errorf("the correction isn't told:\n%s", text)
 	}
 	// Told once: another correction of the same task doesn't concern Ada any more, and one that returns is news again.
@@ -309,7 +309,7 @@ func TestMoreThanTenWindowsOfOneRecipientAreOneMail(t *testing.T) {
 	w.handle(correction(w.move("a5", "ada", "lee", "t5")))
 	w.elapse(DefaultWindow)
 	w.run(2)
-	if !strings.Contains(w.text(len(w.post.accepted)-2)+w.text(len(w.post.accepted)-1), "No longer yours: 1 task") {
+	if !strings.Contains(w.text(len(w.post.accepted)-2)+w.text(len(w.post.accepted)-1), "is no longer yours") {
 		t.Error("a correction of a task in a merged window isn't told")
 	}
 }
