@@ -19,7 +19,8 @@ func (a *app) migrateCommand() *cobra.Command {
 		Long: `Brings the schema of the database up to date. A run of everything in one process does so by itself;
 where the parts run apart (run --only …) give this command first, once for each new version.
 
-It can be given at any time, also while others give it, and does nothing when there is nothing to do.`,
+It can be given at any time, also while others give it and while processes of the version before work, which go on with
+the new schema: so an upgrade needs no pause. It does nothing when there is nothing to do.`,
 		Example: `  HANDOVER_DATABASE_URL=postgres://handover:secret@db:5432/handover handover migrate
   handover migrate --dry-run     # says how many migrations are missing; exit code 1 if any`,
 		Args: cobra.NoArgs,
@@ -32,6 +33,10 @@ It can be given at any time, also while others give it, and does nothing when th
 			if err != nil {
 				return failed(err)
 			}
+			newer, err := postgres.Newer(cmd.Context(), t.DatabaseURL)
+			if err != nil {
+				return failed(err)
+			}
 			began := time.Now()
 			if !dryRun {
 				if err := postgres.Migrate(cmd.Context(), t.DatabaseURL); err != nil {
@@ -40,11 +45,14 @@ It can be given at any time, also while others give it, and does nothing when th
 			}
 			result := struct {
 				Migrations int     `json:"migrations"`
+				Newer      int     `json:"newer"` // of the database, that this program doesn't know
 				Applied    bool    `json:"applied"`
 				Seconds    float64 `json:"seconds"`
-			}{pending, !dryRun, time.Since(began).Seconds()}
+			}{pending, newer, !dryRun, time.Since(began).Seconds()}
 			if err := a.print(result, func(w io.Writer) {
 				switch {
+				case newer > 0:
+					fmt.Fprintf(w, "The database is %d migrations newer than this program: a newer one has migrated it. Upgrade the program.\n", newer)
 				case pending == 0:
 					fmt.Fprintln(w, "The database is up to date.")
 				case dryRun:

@@ -204,7 +204,16 @@ func (p *process) prepare(ctx context.Context) error {
 }
 
 // ensureSchema migrates where this process is all there is; where parts run apart, that is the operator's step.
+// Either goes on with a schema that is newer: then it is the older program of an upgrade that is under way.
 func (p *process) ensureSchema(ctx context.Context) error {
+	newer, err := postgres.Newer(ctx, p.databaseURL)
+	if err == nil && newer > 0 {
+		p.log.Warn("the database is newer than this program, which goes on with it: upgrade the program too, before the next migration",
+			zap.String("part", "start"), zap.Int("migrations", newer))
+	}
+	if err != nil {
+		return err
+	}
 	if len(p.only) == 0 {
 		return postgres.Migrate(ctx, p.databaseURL)
 	}
