@@ -29,6 +29,15 @@ type Corrected struct {
 	Unchanged   bool   // it was in force since then, and every role change is judged by it
 	Policy      roster.PolicyEntry
 	Preview     CorrectionPreview
+	// KeptBefore is, of tasks to be taken back where all is right already, what setting it right has kept: those tasks count
+	// as assigned since, so that no judging anew takes them back. Nil without any.
+	KeptBefore *Kept
+}
+
+// Kept is how many tasks an operation left with who should, by the policy that it set right, never have had them.
+type Kept struct {
+	OperationID string
+	Tasks       int64
 }
 
 // UnderWay says that a policy is being set right. Another correction must wait for its end, since what that keeps where it
@@ -109,7 +118,27 @@ func (r order) foresee(ctx context.Context, tx pgx.Tx) (Corrected, error) {
 	out := Corrected{Policy: roster.PolicyEntry{Tasks: c.Policy, EffectiveFrom: &c.From, ChangedBy: &c.By, ChangedAt: &now}}
 	out.Preview, err = r.previewCorrection(ctx, tx, c, policies)
 	out.Unchanged = !differs && out.Preview.Changes == 0
+	if err == nil && out.Unchanged && c.TakeBack {
+		out.KeptBefore, err = r.keptBefore(ctx, tx)
+	}
 	return out, err
+}
+
+const keptBefore = `
+SELECT o.operation_id, o.tasks_kept
+FROM (SELECT operation_id FROM policy_history WHERE tenant_id = $1 AND effective_from <= $2 ORDER BY effective_from DESC LIMIT 1) p
+JOIN operations o ON o.operation_id = p.operation_id WHERE o.tasks_kept > 0`
+
+func (r order) keptBefore(ctx context.Context, tx pgx.Tx) (*Kept, error) {
+	rows, err := tx.Query(ctx, keptBefore, r.TenantID, r.Request.EffectiveFrom)
+	if err != nil {
+		return nil, fmt.Errorf("look for what was kept: %w", err)
+	}
+	kept, err := pgx.CollectRows(rows, pgx.RowToAddrOfStructByPos[Kept])
+	if err != nil || len(kept) == 0 {
+		return nil, err
+	}
+	return kept[0], nil
 }
 
 // correct sets the policy and records the operation, in one commit: the expander judges anew what is recorded by then, and

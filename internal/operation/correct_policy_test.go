@@ -170,6 +170,16 @@ func TestPolicyWrongForADay(t *testing.T) {
 			if again, _ := w.right(handover.Policy(c.right), from, c.takeBack); !again.Unchanged {
 				t.Errorf("again: %+v", again)
 			}
+			// What was kept then isn't taken back later; who asks for that is told so.
+			var keptBefore *operation.Kept
+			if c.kept > 0 {
+				keptBefore = &operation.Kept{OperationID: done.OperationID, Tasks: c.kept}
+			}
+			later, _ := w.right(handover.Policy(c.right), from, true)
+			if diff := cmp.Diff(keptBefore, later.KeptBefore); diff != "" || !later.Unchanged {
+				t.Errorf("taken back later: %+v %s", later, diff)
+			}
+			w.has(c.manual, "manual")
 			w.titlesAre(1)
 		})
 	}

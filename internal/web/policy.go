@@ -27,8 +27,25 @@ type Policy struct {
 // PolicySet is the policy that was set; set right with effect from the past, also what that does.
 type PolicySet struct {
 	Policy
-	Unchanged bool               `json:"unchanged,omitempty" doc:"It was in force since then, and every role change is judged by it: nothing is to be done."`
-	Preview   *CorrectionPreview `json:"preview,omitempty" doc:"With effective_from: what is done, or on a dry run would be."`
+	Unchanged bool `json:"unchanged,omitempty" doc:"It was in force since then, and every role change is judged by it: nothing is to be done."`
+	// Only where nothing is to be done though take_back was asked for.
+	KeptBefore *KeptBefore        `json:"kept_before,omitempty" doc:"With take_back, where it was set right before without: what stayed then, and is not taken back now."`
+	Preview    *CorrectionPreview `json:"preview,omitempty" doc:"With effective_from: what is done, or on a dry run would be."`
+}
+
+// KeptBefore are tasks that stayed when the policy was set right without take_back.
+type KeptBefore struct {
+	OperationID string `json:"operation_id" doc:"The operation that set the policy right, and kept them."`
+	Tasks       int64  `json:"tasks"`
+	Remedy      string `json:"remedy" doc:"What to do instead."`
+}
+
+func shownKept(k *operation.Kept) *KeptBefore {
+	if k == nil {
+		return nil
+	}
+	return &KeptBefore{k.OperationID, k.Tasks, "they count as assigned, since then, to who has them, and can't be taken back as a whole any more: " +
+		"give back each by POST /v1/tasks/{id}/assign; kept_tasks in the answer of then, or the history of its account, says whose it was"}
 }
 
 // CorrectionPreview is what a policy set right does to accounts and tasks as they are now.
@@ -79,7 +96,7 @@ type Roles struct {
 type PolicyChoice struct {
 	Tasks         handover.Policy `json:"tasks" enum:"keep_tasks,move_automated_tasks,move_all_tasks" doc:"keep_tasks: account ownership only; move_automated_tasks: all open tasks but manual ones; move_all_tasks: all open tasks."`
 	EffectiveFrom *time.Time      `json:"effective_from,omitempty" doc:"In the past: sets the policy right with effect from then, as an operation. Whatever was set for later is superseded."`
-	TakeBack      bool            `json:"take_back,omitempty" doc:"With effective_from: tasks that by this policy should never have gone to who has them are taken from them again. Otherwise they stay, as if assigned now."`
+	TakeBack      bool            `json:"take_back,omitempty" doc:"With effective_from: tasks that by this policy should never have gone to who has them are taken from them again. Otherwise they stay, as if assigned now, also when the same is asked for again with take_back (see kept_before)."`
 }
 
 // SettingsChange is settings to be changed.
@@ -122,7 +139,7 @@ func (s *server) policy() {
 			c, err := s.Operations.CorrectPolicy(ctx, who.TenantID, who.UserID, operation.PolicyCorrection{
 				Policy: in.Body.Tasks, EffectiveFrom: *in.Body.EffectiveFrom, TakeBack: in.Body.TakeBack,
 			}, in.DryRun)
-			out := &output{Status: http.StatusOK, Body: PolicySet{Policy: Policy(c.Policy), Unchanged: c.Unchanged, Preview: shownCorrection(c.Preview)}}
+			out := &output{Status: http.StatusOK, Body: PolicySet{Policy: Policy(c.Policy), Unchanged: c.Unchanged, KeptBefore: shownKept(c.KeptBefore), Preview: shownCorrection(c.Preview)}}
 			if c.OperationID != "" {
 				out.Status, out.Location = http.StatusAccepted, "/v1/operations/"+url.PathEscape(c.OperationID)
 			}
