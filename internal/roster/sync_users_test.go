@@ -1,6 +1,7 @@
 package roster_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -105,6 +106,39 @@ func TestANightlySyncDoesNotUndoADepartureDecidedHere(t *testing.T) {
 	w.wants("disabled bob", `SELECT status || ' ' || successor_id FROM users WHERE user_id = 'ann'`)
 	w.users(`{"id": "ann", "status": "active"}`)
 	w.wants("(active,,,,f)", `SELECT (status, left_at, successor_id, departure_id, departure_tasks) FROM users WHERE user_id = 'ann'`)
+}
+
+// Who was let go by mistake is taken back whatever upstream says, and no sync that repeats itself changes that.
+func TestReinstating(t *testing.T) {
+	t.Parallel()
+	for _, upstream := range []string{"", "active", "disabled", "deleted"} {
+		t.Run("upstream says "+upstream, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			said := `{"id": "ann", "name": "Ann"}`
+			if upstream != "" {
+				said = fmt.Sprintf(`{"id": "ann", "name": "Ann", "status": %q}`, upstream)
+			}
+			w.users(said)
+			w.leaves("ann", "bob", ago(time.Hour))
+			for range 2 {
+				u, err := w.Reinstate(w.ctx, tenant, "ann")
+				w.must(err)
+				if u.Status != "active" || u.LeftAt != nil || u.SuccessorID != nil {
+					t.Errorf("%+v", u)
+				}
+				w.users(said)
+				w.wants("(active,,,,f)", `SELECT (status, left_at, successor_id, departure_id, departure_tasks) FROM users WHERE user_id = 'ann'`)
+			}
+			// Another word is news as ever.
+			w.users(`{"id": "ann", "status": "active"}`, `{"id": "ann", "status": "deleted"}`)
+			w.wants("deleted", `SELECT status FROM users WHERE user_id = 'ann'`)
+		})
+	}
+	w := newWorld(t)
+	if _, err := w.Reinstate(w.ctx, tenant, "nobody"); !errors.Is(err, roster.ErrNotFound) {
+		t.Errorf("nobody: %v", err)
+	}
 }
 
 func TestAChangeThatWaitedForAUserIsDeliveredWhenTheyAreSynced(t *testing.T) {

@@ -30,6 +30,7 @@ func TestAnotherTenantsIDsAreUnknownIDs(t *testing.T) {
 		"PUT /v1/accounts/{id}/roles/{role}": func(_, _ string) object { return object{"owner_id": "z-1"} },
 		"POST /v1/users/{id}/disable":        func(_, _ string) object { return object{"successor_id": "z-1"} },
 		"POST /v1/users/{id}/delete":         func(_, _ string) object { return object{"successor_id": "z-1"} },
+		"POST /v1/users/{id}/reinstate":      func(_, _ string) object { return nil },
 		"POST /v1/users/{id}/reassign":       func(_, _ string) object { return object{"successor_id": "z-1"} },
 		"POST /v1/tasks/{id}/assign":         func(_, _ string) object { return object{"assignee_id": "z-1"} },
 		"POST /v1/notifications/{id}/read":   func(_, _ string) object { return nil },

@@ -48,4 +48,16 @@ func (s *server) users() {
 		p, err := s.Roster.Users(ctx, callerOf(ctx).TenantID, roster.UserQuery{PageQuery: in.query(), Status: in.Status, LeftBehind: in.LeftBehind})
 		return pageOf(p, func(u roster.UserDetails) User { return User(u) }), err
 	})
+	register(s, route{
+		method: http.MethodPost, path: "/v1/users/{id}/reinstate", right: roster.RightAssign, id: "reinstate-user", tag: "Handing over",
+		summary: "Take a user back",
+		about: "Who was disabled or deleted is active again and can receive again, and what comes late no longer goes to their successor. " +
+			"What upstream said of their status stays said, so a sync that repeats it changes nothing. " +
+			"It gives nothing back: roles and tasks that were handed on stay where they went, until somebody hands them on again. Who is active stays as they are.",
+	}, func(ctx context.Context, in *struct {
+		ID string `path:"id"`
+	}) (*body[User], error) {
+		u, err := s.Roster.Reinstate(ctx, callerOf(ctx).TenantID, in.ID)
+		return &body[User]{User(u)}, err
+	})
 }
