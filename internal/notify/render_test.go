@@ -152,8 +152,8 @@ func TestAMailWithOnlyTakenBackTasksSaysSo(t *testing.T) {
 	// Of several accounts, and several tasks of one.
 	summary := toAda
 	summary.summary = true
-	l, text, html = mailOf(t, summary, back, with(back, func(t *told) { t.task, t.title, t.holder = "t-6", "Send the new price list", "" }),
-		with(back, func(t *told) {
+	l, text, html = mailOf(t, summary, back, with(accountMail()[4], func(t *told) { t.task, t.title, t.holder = "t-6", "Send the new price list", "" }),
+		with(accountMail()[4], func(t *told) {
 			t.task, t.title, t.accountID, t.accountName = "t-7", "Call about the renewal", "globex", "Globex"
 		}))
 	testkit.Golden(t, "taken_back_summary.txt", []byte(text))
