@@ -145,6 +145,6 @@ func upgraded(t *testing.T, from int) {
 		}
 	}
 	if len(told) != len(want) {
-		t.Errorf("%d tasks were told, want %d: %v", len(told), len(want), told)
+		t.Errorf("%d tasks were told, want %d", len(told), len(want))
 	}
 }

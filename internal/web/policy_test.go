@@ -57,6 +57,17 @@ func TestSettingThePolicyRight(t *testing.T) {
 	if op.Kind != "policy_corrected" || op.State != "expanding" {
 		t.Errorf("%+v", op)
 	}
+	// It kept some, and they are to be taken back after all: that is too late, and the answer says so.
+	w.exec(`UPDATE operations SET state = 'done', finished_at = now(), tasks_kept = 3 WHERE operation_id = $1`, *set.OperationID)
+	for _, path := range []string{"/v1/policy", "/v1/policy?dry_run=true"} {
+		for _, takeBack := range []bool{true, false} {
+			var late web.PolicySet
+			w.send("PUT", path, object{"tasks": "move_all_tasks", "effective_from": past, "take_back": takeBack}).want(t, http.StatusOK, &late)
+			if k := late.KeptBefore; !late.Unchanged || (k != nil) != takeBack || k != nil && (k.Tasks != 3 || k.OperationID != *set.OperationID || !strings.Contains(k.Remedy, "/assign")) {
+				t.Errorf("%s, take_back %v: %+v", path, takeBack, late)
+			}
+		}
+	}
 	// Without effective_from everything is as before.
 	var plain web.PolicySet
 	w.send("PUT", "/v1/policy", object{"tasks": "keep_tasks"}).want(t, http.StatusOK, &plain)

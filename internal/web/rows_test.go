@@ -185,6 +185,23 @@ func TestCommandsThatAreRefused(t *testing.T) {
 	}
 }
 
+func TestTakingAUserBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.people("u-1", "u-2")
+	w.send("POST", "/v1/users/u-2/delete", object{}).want(t, http.StatusAccepted)
+	w.send("PUT", "/v1/users/u-2", object{"status": "active"}).want(t, http.StatusOK) // which upstream may have said all along
+	w.send("POST", "/v1/users/u-2/reinstate", nil, as("sync")).problem(t, http.StatusForbidden)
+	w.send("POST", "/v1/users/u-9/reinstate", nil).problem(t, http.StatusNotFound)
+	for _, body := range []any{nil, object{}} {
+		var u web.User
+		w.send("POST", "/v1/users/u-2/reinstate", body).want(t, http.StatusOK, &u)
+		if u.ID != "u-2" || u.Status != "active" || u.LeftAt != nil {
+			t.Errorf("%+v", u)
+		}
+	}
+}
+
 func TestOnlyYourOwnNotificationsAreRead(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
