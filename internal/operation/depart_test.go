@@ -14,6 +14,7 @@ import (
 	"handover.io/internal/operation"
 	"handover.io/internal/postgres"
 	"handover.io/internal/roster"
+	"handover.io/internal/testkit"
 	"handover.io/pkg/event"
 )
 
@@ -362,4 +363,24 @@ func TestWhoLeavesIsPastTheAssignmentsOfTheirTasks(t *testing.T) {
 	if op := w.depart("ann", operation.Departure{Kind: event.ByUserDisabled, SuccessorID: p("cyd"), Tasks: true}); !op.AcceptedAt.After(ahead) {
 		t.Errorf("left at %s, but was assigned a task at %s", op.AcceptedAt, ahead)
 	}
+}
+
+// Somebody is taken back while what they hold is still being handed on: that goes on to its end, and what comes after stays.
+func TestReinstatedWhileTheDepartureIsUnderWay(t *testing.T) {
+	t.Parallel()
+	w := wrongForADay(t, "keep_tasks")
+	accepted := must[operation.Accepted](t)(w.Depart(w.ctx, "acme", "dee", "ann", operation.Departure{Kind: event.ByUserDisabled, SuccessorID: p("cyd"), Tasks: true}, false))
+	r := roster.New(w.pool, nil)
+	must[roster.UserDetails](t)(r.Reinstate(w.ctx, "acme", "ann"))
+	w.expandAll()
+	w.deliver()
+	if op := w.get(accepted.OperationID); op.State != "done" || op.Refused != 0 {
+		t.Errorf("%+v", op)
+	}
+	w.has("cyd", "auto", "manual")
+	w.happened("back", "a", "", "ann", w.clock())
+	if got := one[string](w, `SELECT owner_id FROM account_roles WHERE account_id = 'a' AND role = 'success_manager'`); got != "ann" {
+		t.Errorf("the role is with %s", got)
+	}
+	testkit.CheckFold(t, w.pool)
 }
