@@ -270,7 +270,7 @@ func (p *process) reassign(ctx context.Context) error {
 	}
 	p.onStop("reassigner's connections", pool.Close)
 	for _, lane := range []bus.Consumer{
-		{Durable: event.ConsumerReassigner, Filter: event.SubjectRoleChanged("*"), Batch: 1024, Workers: 3},
+		{Durable: event.ConsumerReassigner, Filter: event.SubjectRoleChanged("*"), Batch: 2048, Workers: 2},
 		{Durable: event.ConsumerReassignerBulk, Filter: event.SubjectRoleBulk("*"), Batch: 128, Workers: 1},
 	} {
 		lane.Stream = event.StreamRoleChanges

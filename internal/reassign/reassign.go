@@ -1,6 +1,7 @@
 // Package reassign is the first use case: role changes in, moves out.
 //
-// A reassigner takes a batch of AccountRoleChanged, and in one transaction of set-based statements records those it
+// A reassigner takes a batch of AccountRoleChanged, and in a transaction of set-based statements (two, side by side, where
+// they are many, each with accounts of its own) records those it
 // doesn't know, gives each the policy in force when it occurred, moves the open tasks that follow, and announces the
 // moves through the outbox. A change that is the newest of its account moves what holds the tasks by one UPDATE; any
 // other makes its account be folded again (roster.Refold). Both end in the same result.
@@ -15,7 +16,10 @@ package reassign
 
 import (
 	"context"
+	"errors"
+	"hash/maphash"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -52,7 +56,7 @@ func New(pool *pgxpool.Pool, c Config) *Reassigner {
 }
 
 // Handle applies a batch of messages from ROLE_CHANGES. Nil means that each of them has had its effect, now or before, or
-// is a dead letter; an error means that none of them had any, and that the batch must come again.
+// is a dead letter; an error means that some, or all of them, had none, and that the batch must come again.
 func (r *Reassigner) Handle(ctx context.Context, messages []event.Message) error {
 	_, err := r.Apply(ctx, messages)
 	return err
@@ -82,9 +86,43 @@ func (r *Reassigner) Apply(ctx context.Context, messages []event.Message) (Outco
 	return Outcome{Recorded: done.recorded, Known: done.known, Refused: done.refused, Moves: done.moves}, nil
 }
 
-// apply applies the batch in one transaction. A batch that the database refuses for its data is split until the bad
-// event is alone.
+// halveFrom is how many changes are so many that they are worth two transactions.
+const halveFrom = 512
+
+// apply applies the batch; a large one in two halves at the same time, each with the accounts of its own. So the two don't
+// wait for each other, as two batches do that have accounts in common, and an account that has many changes in the batch is
+// folded once for all of them.
 func (r *Reassigner) apply(ctx context.Context, batch []delivery) (result, error) {
+	if len(batch) < halveFrom {
+		return r.applyTogether(ctx, batch)
+	}
+	var halves [2][]delivery
+	half := make(map[[16]byte]uint64, len(batch))
+	for _, d := range batch {
+		// One event twice is judged together, also where its two copies name different accounts, which they may not.
+		if _, seen := half[d.digest]; !seen {
+			half[d.digest] = maphash.Comparable(anySeed, d.account()) % 2
+		}
+		halves[half[d.digest]] = append(halves[half[d.digest]], d)
+	}
+	var done [2]result
+	var errs [2]error
+	var both sync.WaitGroup
+	for i, half := range halves {
+		both.Go(func() { done[i], errs[i] = r.applyTogether(ctx, half) })
+	}
+	both.Wait()
+	return done[0].plus(done[1]), errors.Join(errs[:]...)
+}
+
+var anySeed = maphash.MakeSeed()
+
+// applyTogether applies some changes in one transaction. What the database refuses for its data is split until the bad
+// event is alone.
+func (r *Reassigner) applyTogether(ctx context.Context, batch []delivery) (result, error) {
+	if len(batch) == 0 {
+		return result{}, nil
+	}
 	var done result
 	err := postgres.InTx(ctx, r.pool, func(ctx context.Context, tx pgx.Tx) (err error) {
 		done, err = r.transact(ctx, tx, batch)
@@ -98,15 +136,15 @@ func (r *Reassigner) apply(ctx context.Context, batch []delivery) (result, error
 		return result{}, err
 	case len(batch) == 1 && batch[0].problem == nil:
 		batch[0].refuse(event.ReasonRejected, "", "the database refused it: "+err.Error())
-		return r.apply(ctx, batch)
+		return r.applyTogether(ctx, batch)
 	case len(batch) == 1:
 		return result{}, err
 	}
-	first, err := r.apply(ctx, batch[:len(batch)/2])
+	first, err := r.applyTogether(ctx, batch[:len(batch)/2])
 	if err != nil {
 		return result{}, err
 	}
-	second, err := r.apply(ctx, batch[len(batch)/2:])
+	second, err := r.applyTogether(ctx, batch[len(batch)/2:])
 	return first.plus(second), err
 }
 

@@ -337,45 +337,79 @@ func TestAnnouncementsOfAHugeAccountStayWithinTheLimits(t *testing.T) {
 
 func TestManyReassignersAtOnceShuffledAndDoubled(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.policy("move_all_tasks")
-	const accounts, length = 12, 15
-	who := []string{"ann", "bob", "cyd", "dee"}
-	random := rand.New(rand.NewPCG(7, 7))
-	var messages []event.Message
-	for a := range accounts {
-		account := fmt.Sprint("a", a)
-		for n := range 4 {
-			w.task(fmt.Sprintf("%s-%d", account, n), account, []string{"manual", "success_play"}[n%2], []string{"", "success_manager"}[n/2])
-		}
-		owner := 0
-		for n := range length {
-			next := random.IntN(len(who))
-			c := w.change(fmt.Sprint(account, "-", n), account, who[owner], who[next], float64(n)/10)
-			if random.IntN(3) == 0 {
-				c.PreviousOwnerID = ""
-			}
-			owner = next
-			m := w.message(c)
-			messages = append(messages, m, m)
-		}
-	}
-	random.Shuffle(len(messages), func(i, j int) { messages[i], messages[j] = messages[j], messages[i] })
-	var group sync.WaitGroup
-	for part := range slices.Chunk(messages, len(messages)/5) {
-		group.Go(func() {
-			for batch := range slices.Chunk(part, 7) {
-				if err := w.r.Handle(w.ctx, batch); err != nil {
-					w.Error(err)
+	for _, c := range []struct{ accounts, length, batch int }{{12, 15, 7}, {90, 15, 900}} {
+		t.Run(fmt.Sprint("batches of ", c.batch), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.policy("move_all_tasks")
+			who := []string{"ann", "bob", "cyd", "dee"}
+			random := rand.New(rand.NewPCG(7, 7))
+			var messages []event.Message
+			for a := range c.accounts {
+				account := fmt.Sprint("a", a)
+				for n := range 4 {
+					w.task(fmt.Sprintf("%s-%d", account, n), account, []string{"manual", "success_play"}[n%2], []string{"", "success_manager"}[n/2])
 				}
+				owner := 0
+				for n := range c.length {
+					next := random.IntN(len(who))
+					c := w.change(fmt.Sprint(account, "-", n), account, who[owner], who[next], float64(n)/10)
+					if random.IntN(3) == 0 {
+						c.PreviousOwnerID = ""
+					}
+					owner = next
+					m := w.message(c)
+					messages = append(messages, m, m)
+				}
+			}
+			random.Shuffle(len(messages), func(i, j int) { messages[i], messages[j] = messages[j], messages[i] })
+			var group sync.WaitGroup
+			for part := range slices.Chunk(messages, max(len(messages)/5, c.batch)) {
+				group.Go(func() {
+					for batch := range slices.Chunk(part, c.batch) {
+						if err := w.r.Handle(w.ctx, batch); err != nil {
+							w.Error(err)
+						}
+					}
+				})
+			}
+			group.Wait()
+			testkit.CheckFold(w, w.pool)
+			if got := one[int](w, `SELECT count(*) FROM role_changes`); got != c.accounts*c.length {
+				t.Errorf("%d recorded, want %d", got, c.accounts*c.length)
 			}
 		})
 	}
-	group.Wait()
-	testkit.CheckFold(w, w.pool)
-	if got := one[int](w, `SELECT count(*) FROM role_changes`); got != accounts*length {
-		t.Errorf("%d recorded, want %d", got, accounts*length)
+}
+
+// What is judged within a batch is so in a large one too, which isn't handled in one piece.
+func TestALargeBatch(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.policy("move_all_tasks")
+	const n = 2000
+	var messages []event.Message
+	for i := range n {
+		account := fmt.Sprint("a", i)
+		w.task(account, account, "manual", "")
+		messages = append(messages, w.message(w.change(fmt.Sprint("c", i), account, "ann", "bob", 0)))
 	}
+	for i := range 100 { // the ids of others, which is seen by what they say
+		messages = append(messages, w.message(w.change(fmt.Sprint("c", i), fmt.Sprint("a", i+1), "ann", "cyd", 1)))
+	}
+	messages = append(messages, event.Message{Body: []byte("no event"), Subject: messages[0].Subject, Stream: event.StreamRoleChanges, Sequence: n + 1000})
+	out, err := w.r.Apply(w.ctx, messages)
+	if err != nil || out.Recorded != n || out.Known != 0 || len(out.Refused) != 101 || len(out.Moves) != n {
+		t.Fatalf("%d recorded, %d known, %d refused, %d moves, %v", out.Recorded, out.Known, len(out.Refused), len(out.Moves), err)
+	}
+	again, err := w.r.Apply(w.ctx, messages)
+	if err != nil || again.Recorded != 0 || again.Known != n || len(again.Moves) != 0 {
+		t.Errorf("again: %d recorded, %d known, %d moves, %v", again.Recorded, again.Known, len(again.Moves), err)
+	}
+	if got := len(w.announced()); got != n {
+		t.Errorf("%d announced", got)
+	}
+	testkit.CheckFold(w, w.pool)
 }
 
 // A silent reassigner announces what it does, marked for those who mail, on either path; and takes both lanes.
