@@ -1,10 +1,10 @@
 // Package reassign is the first use case: role changes in, moves out.
 //
-// A reassigner takes a batch of AccountRoleChanged, and in a transaction of set-based statements (two, side by side, where
-// they are many, each with accounts of its own) records those it
+// A reassigner takes a batch of AccountRoleChanged, and in one transaction of set-based statements records those it
 // doesn't know, gives each the policy in force when it occurred, moves the open tasks that follow, and announces the
-// moves through the outbox. A change that is the newest of its account moves what holds the tasks by one UPDATE; any
-// other makes its account be folded again (roster.Refold). Both end in the same result.
+// moves through the outbox. (A large batch is two such transactions side by side, each with accounts of its own.) A change
+// that is the newest of its account moves what holds the tasks by one UPDATE; any other makes its account be folded again
+// (roster.Refold). Both end in the same result.
 //
 // Invariant: after every commit each open task is with whom the fold of internal/handover says, every move is announced
 // exactly once in the outbox, and a change counts once however often, in whatever order and by however many reassigners
