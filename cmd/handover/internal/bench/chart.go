@@ -143,6 +143,12 @@ const chartStyle = `
   }
 `
 
+// chartLegend says what the names mean that aren't those of programs.
+var chartLegend = []string{
+	"limit: the bare UPDATE that moves the same tasks, with a row of history each, in two sessions. jetstream: the broker alone.",
+	"A bar with a gap is longer than it is drawn. Longer is better, but for milliseconds.",
+}
+
 // Chart writes the results as an SVG picture that needs nothing else, and is for light pages and dark ones.
 func (r Report) Chart(w io.Writer) error {
 	var body strings.Builder
@@ -156,6 +162,10 @@ func (r Report) Chart(w io.Writer) error {
 			g.draw(&body, b, y, scale)
 			y += rowHeight
 		}
+	}
+	for _, line := range chartLegend {
+		y += 20
+		fmt.Fprintf(&body, `<text class="quiet" x="20" y="%d">%s</text>`+"\n", y, escaped(line))
 	}
 	height := y + 20
 	_, err := fmt.Fprintf(w, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="%s">
