@@ -47,6 +47,55 @@ func TestEverythingAtOnce(t *testing.T) {
 	}
 }
 
+// An account is being synced when tasks of it come: they wait for its head, and by then it is known. So is one that comes to
+// be while they wait for the head of another, and has no head before.
+func TestTasksThatWaitForTheirAccountFindIt(t *testing.T) {
+	t.Parallel()
+	for name, concerns := range map[string][]string{"its own head": {"fresh"}, "another's head": {"busy", "fresh"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.accounts(`{"id": "busy", "name": "B"}`)
+			// A change that came before its account has made a head.
+			w.exec(`INSERT INTO account_heads (tenant_id, account_id) VALUES ('acme', $1) ON CONFLICT DO NOTHING`, concerns[0])
+			tx, err := w.pool.Begin(w.ctx)
+			w.must(err)
+			defer tx.Rollback(w.ctx)
+			_, err = roster.LockHeads(w.ctx, tx, []roster.Account{{TenantID: tenant, AccountID: concerns[0]}})
+			w.must(err)
+			rows := make([]roster.TaskSaid, len(concerns))
+			for i, account := range concerns {
+				rows[i], err = roster.DecodeTask(fmt.Appendf(nil, `{"id": "t-%s", "account_id": %q, "title": "T"}`, account, account))
+				w.must(err)
+			}
+			var results []roster.RowResult
+			ended := make(chan error)
+			go func() {
+				var err error
+				results, err = w.SyncTasks(w.ctx, tenant, "root", rows, false)
+				ended <- err
+			}()
+			testkit.Eventually(t, "the tasks wait for the head", func() (bool, string) {
+				return w.get(`SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted
+					AND transactionid = (SELECT backend_xid FROM pg_stat_activity WHERE pid = $1)`, tx.Conn().PgConn().PID()) == "true", "nobody waits"
+			})
+			if len(concerns) == 1 {
+				_, err = tx.Exec(w.ctx, `INSERT INTO accounts (tenant_id, account_id, name) VALUES ('acme', 'fresh', 'F')`)
+				w.must(err)
+			} else {
+				w.accounts(`{"id": "fresh", "name": "F"}`)
+			}
+			w.must(tx.Commit(w.ctx))
+			w.must(<-ended)
+			for i, r := range results {
+				if r.Outcome != roster.Created {
+					t.Errorf("the task of %s: %v", concerns[i], r.Problem)
+				}
+			}
+		})
+	}
+}
+
 func pick(r *rand.Rand, of ...string) string { return of[r.IntN(len(of))] }
 
 func somebody(r *rand.Rand) string { return pick(r, `"ann"`, `"bob"`, `"cyd"`, `"dee"`, "null") }

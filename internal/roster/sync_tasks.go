@@ -121,10 +121,8 @@ func (s *taskSync) lock(ctx context.Context, rounds [][]int) error {
 	return s.lockHeads(ctx, accounts)
 }
 
-// Where a task has been before, the account is known.
 const lockHeadsOfTasks = `
-SELECT h.account_id, greatest(h.newest_at, h.issued_at), h.assigned_at,
-       h.assigned_at > '-infinity' OR EXISTS (SELECT FROM accounts k WHERE k.tenant_id = $1 AND k.account_id = h.account_id)
+SELECT h.account_id, greatest(h.newest_at, h.issued_at), h.assigned_at, h.assigned_at > '-infinity'
 FROM unnest($2::text[]) WITH ORDINALITY AS a(account_id, n)
 JOIN account_heads h ON h.tenant_id = $1 AND h.account_id = a.account_id
 ORDER BY a.n
@@ -147,8 +145,33 @@ func (s *taskSync) lockHeads(ctx context.Context, accounts map[string]bool) erro
 	}); err != nil {
 		return fmt.Errorf("lock account heads: %w", err)
 	}
+	if err := s.lookForAccounts(ctx, ids); err != nil {
+		return err
+	}
 	s.clock, err = readClock(ctx, s.tx)
 	return err
+}
+
+// lookForAccounts tells which of the accounts are known: those where tasks have been before, and those that are there by now.
+// The statement that waited for the locks sees what was there before them.
+func (s *taskSync) lookForAccounts(ctx context.Context, ids []string) error {
+	ids = slices.DeleteFunc(ids, func(id string) bool { return s.heads[id].known })
+	if len(ids) == 0 {
+		return nil
+	}
+	known, err := knownAccounts(ctx, s.tx, s.tenant, ids)
+	if err != nil {
+		return err
+	}
+	for id := range known {
+		head, locked := s.heads[id]
+		if !locked {
+			return errChanged // it has got its head since
+		}
+		head.known = true
+		s.heads[id] = head
+	}
+	return nil
 }
 
 // now is the time of something that happens now on the account: past everything it has seen or been issued.
