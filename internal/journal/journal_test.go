@@ -168,6 +168,69 @@ func TestRelayPublishesWhatIsOfferedAndWhatNobodyOffered(t *testing.T) {
 	}
 }
 
+// A slow broker has had a message for so long that a sweep publishes it too. What the broker says to the first of the two is
+// noted while the second still waits, and what comes next isn't held up; in the end nothing is owed.
+func TestASweepAtASlowBrokerHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	pool := testkit.Postgres(t)
+	s := &stream{}
+	type call struct {
+		ids  string
+		open chan struct{}
+	}
+	calls := make(chan call)
+	relay := journal.NewRelay(pool, func(ctx context.Context, messages []event.Message) ([]event.Stored, error) {
+		c := call{open: make(chan struct{})}
+		for _, m := range messages {
+			c.ids += m.ID
+		}
+		calls <- c
+		<-c.open
+		return s.publish(ctx, messages)
+	}, zap.NewNop())
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 2)
+	relay.Offer(appendTo(t, pool, entry("a")))
+	go func() { ended <- relay.Run(ctx) }()
+	first := <-calls
+	go func() {
+		_, err := relay.Sweep(t.Context(), 0)
+		ended <- err
+	}()
+	second := <-calls
+	close(first.open)
+	testkit.Eventually(t, "where the first one put it is known", func() (bool, string) {
+		n := testkit.One[int](t, pool, `SELECT count(*) FROM outbox_published`)
+		return n == 1, fmt.Sprint(n, " places")
+	})
+	relay.Offer(appendTo(t, pool, entry("b")))
+	third := <-calls
+	if first.ids != "a" || second.ids != "a" || third.ids != "b" {
+		t.Errorf("published were %q, %q, %q", first.ids, second.ids, third.ids)
+	}
+	close(second.open)
+	close(third.open)
+	go func() {
+		for { // what the relay sweeps by itself, where this took seconds
+			select {
+			case c := <-calls:
+				close(c.open)
+			case <-t.Context().Done():
+				return
+			}
+		}
+	}()
+	testkit.Eventually(t, "nothing is owed", func() (bool, string) {
+		return unpublished(t, pool) == 0, fmt.Sprint(unpublished(t, pool), " owed")
+	})
+	cancel()
+	for range 2 {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestSameMessageIsOneDeadLetterUntilItIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	pool := testkit.Postgres(t)

@@ -119,9 +119,11 @@ type execer interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
-// What somebody else has published too stands there twice: on the stream it may do so as well.
+// What somebody else has published too stands there twice: on the stream it may do so as well. What a sweep holds while it
+// publishes is left to it, since a slow broker may keep it for long; should it fail, that is published once more.
+// Their rows are never updated, so by ctid they are found again as they were locked, at half the cost of another look by key.
 const markPublished = `
-WITH published AS (DELETE FROM outbox_owed WHERE key = ANY($1))
+WITH published AS (DELETE FROM outbox_owed WHERE ctid = ANY(ARRAY(SELECT ctid FROM outbox_owed WHERE key = ANY($1) FOR UPDATE SKIP LOCKED)))
 INSERT INTO outbox_published (stream, stream_created, last_sequence, keys, sequences)
 VALUES ($2, $3, (SELECT max(s) FROM unnest($4::bigint[]) s), $1, $4)`
 
