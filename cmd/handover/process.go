@@ -32,7 +32,8 @@ import (
 
 const (
 	// The pools together stay well below PostgreSQL's default of 100 connections, also with a few processes.
-	poolConns   = 16
+	poolConns = 16
+	// writerConns are for two batches of the live lane, each in two halves, and one of bulk work; with one to spare.
 	writerConns = 6
 	// notifierConns are for two intakes, two claims, mails that begin and mails that have ended, and the gauges.
 	notifierConns = 7
@@ -207,12 +208,12 @@ func (p *process) prepare(ctx context.Context) error {
 // Either goes on with a schema that is newer: then it is the older program of an upgrade that is under way.
 func (p *process) ensureSchema(ctx context.Context) error {
 	newer, err := postgres.Newer(ctx, p.databaseURL)
-	if err == nil && newer > 0 {
-		p.log.Warn("the database is newer than this program, which goes on with it: upgrade the program too, before the next migration",
-			zap.String("part", "start"), zap.Int("migrations", newer))
-	}
 	if err != nil {
 		return err
+	}
+	if newer > 0 {
+		p.log.Warn("the database is newer than this program, which goes on with it: upgrade the program too, before the next migration",
+			zap.String("part", "start"), zap.Int("migrations", newer))
 	}
 	if len(p.only) == 0 {
 		return postgres.Migrate(ctx, p.databaseURL)

@@ -72,12 +72,11 @@ func newMetrics(reg prometheus.Registerer, consumer string) *metrics {
 	}
 }
 
-func (m *metrics) observe(r result) {
+func (m *metrics) count(r result) {
 	m.recorded.Add(float64(r.recorded))
 	m.known.Add(float64(r.known))
 	m.refused.Add(float64(len(r.refused)))
 	m.moved.Add(float64(r.tasksMoved()))
-	m.seconds.Observe(r.took.Seconds())
 }
 
 // startSpan opens one span for the batch, linked to the traces of the changes in it.

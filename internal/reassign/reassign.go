@@ -76,12 +76,13 @@ func (r *Reassigner) Apply(ctx context.Context, messages []event.Message) (Outco
 	ctx, span := startSpan(ctx, r.Consumer, batch)
 	defer span.End()
 	done, err := r.apply(ctx, batch)
+	r.metrics.count(done) // also what half of a batch has done, when the other failed: it is known when it comes again
 	if err != nil {
 		span.RecordError(err)
 		return Outcome{}, err
 	}
 	done.took = time.Since(start)
-	r.metrics.observe(done)
+	r.metrics.seconds.Observe(done.took.Seconds())
 	r.Logger.Info("role changes handled", done.fields(r.Consumer, messages)...)
 	return Outcome{Recorded: done.recorded, Known: done.known, Refused: done.refused, Moves: done.moves}, nil
 }
